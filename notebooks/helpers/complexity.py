@@ -1,0 +1,83 @@
+"""What a network costs: parameters, multiply–accumulate operations and activations, layer by layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's sizes for one image."""
+
+    name: str
+    kind: str  # class name, e.g. "Conv2d"
+    output_shape: tuple[int, ...]  # without the batch dimension
+    parameters: int
+    macs: int  # multiply–accumulate operations for one image; bias, activation and pooling count as 0
+    activation_bytes: int  # of the output for one image
+
+
+def count_parameters(model: nn.Module, trained_only: bool = False) -> int:
+    """Number of weights and biases; with `trained_only` just those with requires_grad."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trained_only)
+
+
+def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """Send one image of shape (C, H, W) through the model and note every layer in the order of execution."""
+    layers, hooks = [], []
+
+    def note(name):
+        def hook(layer, inputs, output):
+            parameters = sum(p.numel() for p in layer.parameters())
+            size = output.numel() * output.element_size()
+            layers.append(
+                Layer(name, type(layer).__name__, tuple(output.shape[1:]), parameters, macs(layer, output), size)
+            )
+
+        return hook
+
+    for name, layer in model.named_modules():
+        if not list(layer.children()):
+            hooks.append(layer.register_forward_hook(note(name)))
+    was_training = model.training
+    model.eval()  # batch statistics of a single image would be of no use, and must not be stored
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, *image_shape, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    return layers
+
+
+def macs(layer: nn.Module, output: torch.Tensor) -> int:
+    """Multiply–accumulate operations of a convolution or linear layer that gave `output`, (1, …); else 0."""
+    if isinstance(layer, nn.Conv2d):
+        height, width = layer.kernel_size
+        return output.numel() * layer.in_channels // layer.groups * height * width
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    return 0
+
+
+def format_table(layers: list[Layer]) -> str:
+    """The layers as aligned text with a line of totals."""
+    total = Layer(
+        "total",
+        "",
+        (),
+        sum(layer.parameters for layer in layers),
+        sum(layer.macs for layer in layers),
+        sum(layer.activation_bytes for layer in layers),
+    )
+    width = max(len(layer.name) for layer in layers)
+    lines = [f"{'layer':{width}}  {'kind':12} {'output':>14} {'parameters':>12} {'MACs':>15} {'activations':>12}"]
+    for layer in [*layers, total]:
+        shape = "×".join(str(size) for size in layer.output_shape)
+        lines.append(
+            f"{layer.name:{width}}  {layer.kind:12} {shape:>14} {layer.parameters:12,} {layer.macs:15,}"
+            f" {layer.activation_bytes:10,} B"
+        )
+    return "\n".join(lines)

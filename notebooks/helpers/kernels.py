@@ -1,0 +1,81 @@
+"""What training does to convolution kernels: copies, pictures on one common scale, and relative change."""
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy on the CPU of every convolution's weights, (out, in, height, width), by layer name."""
+    return {
+        name: layer.weight.detach().cpu().clone()
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    }
+
+
+def relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, float]:
+    """‖after − before‖ / ‖before‖ for each layer: 0 is untouched, 1 is a change as large as the weights were."""
+    return {name: ((after[name] - weight).norm() / weight.norm()).item() for name, weight in before.items()}
+
+
+def kernel_images(weight: torch.Tensor, kernel: int | None = None) -> torch.Tensor:
+    """Kernels as small images (count, channels, height, width), where channels is 1 (grey) or 3 (RGB).
+
+    Without `kernel`: one image a kernel, for a first layer that sees grey or RGB images. With it: the input
+    channels of that one kernel as grey images, for a deeper layer, weight[kernel].
+    """
+    if kernel is not None:
+        return weight[kernel].unsqueeze(1)
+    if weight.shape[1] not in (1, 3):
+        raise ValueError(f"Kernels with {weight.shape[1]} input channels are neither grey nor RGB: name one `kernel`.")
+    return weight
+
+
+def tile(images: torch.Tensor, columns: int) -> torch.Tensor:
+    """Put (count, channels, height, width) side by side in a grid with a one-pixel border of NaN."""
+    count, channels, height, width = images.shape
+    rows = math.ceil(count / columns)
+    sheet = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), math.nan)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: int):
+    """Draw kernels on a scale from −limit to +limit with 0 in the middle. Returns matplotlib's image.
+
+    Grey kernels: brown is negative, white 0, green positive. RGB kernels: mid-grey is 0 in all three channels.
+    """
+    sheet = tile(images, columns)
+    axes.axis("off")
+    if len(sheet) == 3:
+        return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0))
+    return axes.imshow(sheet[0], cmap="BrBG", vmin=-limit, vmax=limit)
+
+
+def show_change(before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None) -> Figure:
+    """Before, after and difference of one layer's kernels side by side, all three on one scale.
+
+    `before` and `after` are weights (out, in, height, width), as `snapshot` gives them. See `kernel_images` for
+    `kernel`.
+    """
+    panels = [kernel_images(weight, kernel) for weight in (before, after, after - before)]
+    limit = max(panel.abs().max().item() for panel in panels)
+    count = len(panels[0])
+    columns = math.ceil(math.sqrt(count)) if count > 6 else 3
+    figure, axes = plt.subplots(
+        1, 3, figsize=(13, 4.2 * math.ceil(count / columns) / columns + 1), layout="constrained"
+    )
+    for axis, panel, title in zip(axes, panels, ["before", "after", "after − before"], strict=True):
+        image = draw_kernels(axis, panel, limit, columns)
+        axis.set_title(title)
+    what = f"{layer}: all {count} kernels" if kernel is None else f"{layer}: the {count} channels of kernel {kernel}"
+    figure.suptitle(f"{what}, on one scale")
+    if panels[0].shape[1] == 1:
+        figure.colorbar(image, ax=axes, label="weight", shrink=0.9)
+    return figure

@@ -1,0 +1,133 @@
+"""The figures of the lectures other than kernels: images, curves, confusion matrix, mistakes."""
+
+import math
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from helpers.training import History
+
+# Okabe and Ito's palette: told apart by people with any kind of colour blindness, and in grey print.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+def use_style() -> None:
+    """Figures that can be read from the last row: large type, opaque white, colour-blind-safe colours."""
+    plt.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.dpi": 100,
+            "font.size": 14,
+            "lines.linewidth": 2.5,
+            "lines.markersize": 7,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def show_images(images: torch.Tensor, titles: list[str], title: str, columns: int = 10) -> Figure:
+    """A page of images, uint8 (N, C, H, W) with C = 1 or 3, each under its own title."""
+    rows = math.ceil(len(images) / columns)
+    lines = max(text.count("\n") + 1 for text in titles)
+    size = (1.3 * columns, (1.35 + 0.28 * lines) * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, text in zip(axes.flat, images.cpu(), titles, strict=False):
+        axis.imshow(image.permute(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+        axis.set_title(text)
+    figure.suptitle(title)
+    return figure
+
+
+def draw_curves(figure: Figure, histories: dict[str, History], title: str) -> None:
+    """Loss (log scale) and accuracy over the epochs; train dashed, test solid, one colour a run."""
+    losses, accuracies = figure.subplots(1, 2)
+    for name, history in histories.items():
+        epochs = range(1, len(history) + 1)
+        for axis, values in [
+            (losses, (history.train_loss, history.test_loss)),
+            (accuracies, (history.train_accuracy, history.test_accuracy)),
+        ]:
+            (line,) = axis.plot(epochs, values[1], "o-", label=f"{name}, test")
+            axis.plot(epochs, values[0], "--", color=line.get_color(), label=f"{name}, train")
+    losses.set(xlabel="epoch", ylabel="loss (nats per image, log scale)", yscale="log")
+    accuracies.set(xlabel="epoch", ylabel="accuracy")
+    accuracies.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    for axis in (losses, accuracies):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    losses.legend()
+    figure.suptitle(title)
+
+
+def show_curves(histories: dict[str, History], title: str) -> Figure:
+    """Loss and accuracy of one or more runs, by name, side by side."""
+    figure = plt.figure(figsize=(13, 4.8), layout="constrained")
+    draw_curves(figure, histories, title)
+    return figure
+
+
+def live_curves(name: str, title: str) -> Callable[[History], None]:
+    """For `fit(on_epoch_end=…)`: curves of the run called `name` that are redrawn in place after every epoch."""
+    handle = None
+
+    def redraw(history: History) -> None:
+        nonlocal handle
+        if get_ipython() is None:
+            return
+        figure = show_curves({name: history}, title)
+        if handle is None:
+            handle = display(figure, display_id=True)
+        else:
+            handle.update(figure)
+        plt.close(figure)
+
+    return redraw
+
+
+def confusion_matrix(logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Counts (classes, classes): row is the true class, column the predicted one."""
+    pairs = labels * classes + logits.argmax(dim=1)
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def show_confusion(matrix: torch.Tensor, classes: list[str], title: str) -> Figure:
+    """The confusion matrix; colour shows the mistakes only, since correct counts would drown them."""
+    figure, axis = plt.subplots(figsize=(8.5, 7), layout="constrained")
+    mistakes = matrix.clone().fill_diagonal_(0)
+    image = axis.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(mistakes.max().item(), 1))
+    for row in range(len(classes)):
+        for column in range(len(classes)):
+            count = matrix[row, column].item()
+            dark = row != column and count > mistakes.max() / 2
+            weight = "bold" if row == column else "normal"
+            axis.text(
+                column, row, count or "", ha="center", va="center", color="white" if dark else "black", weight=weight
+            )
+    axis.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
+    axis.grid(False)
+    figure.colorbar(image, label="mistakes (images)", shrink=0.8)
+    return figure
+
+
+def show_mistakes(
+    images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, classes: list[str], title: str, count: int = 10
+) -> Figure:
+    """The wrongly classified images of which the network was most certain, with what it said and how sure it was."""
+    confidence, predicted = logits.softmax(dim=1).max(dim=1)  # each (N,)
+    wrong = (predicted != labels).nonzero().flatten()
+    worst = wrong[confidence[wrong].argsort(descending=True)][:count]
+    titles = [f"{classes[labels[i]]}, read\nas {classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst]
+    if len(worst) == 0:
+        raise ValueError("There is no mistake to show: every image was classified correctly.")
+    return show_images(images[worst.to(images.device)], titles, title)

@@ -1,0 +1,71 @@
+"""What a lecture measured, as one JSON file a lecture: written at its end, read by the comparison tables."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from helpers.complexity import count_parameters
+from helpers.data import ImageSet
+from helpers.environment import Run
+from helpers.training import History
+
+
+def results_folder() -> Path:
+    """LECTURE_RESULTS, or `notebooks/results` of the repository."""
+    return Path(os.environ.get("LECTURE_RESULTS") or Path(__file__).parents[1] / "results")
+
+
+def arm_record(
+    model: nn.Module, batch_size: int, history: History, test_accuracy_by_seed: list[float] | None = None
+) -> dict:
+    """One arm of a results file: the run with the first seed, and the last test accuracy of every seed."""
+    record = {
+        "parameters": count_parameters(model),
+        "trained_parameters": count_parameters(model, trained_only=True),
+        "batch_size": batch_size,
+        "epochs": len(history),
+        "train_loss": history.train_loss,
+        "train_accuracy": history.train_accuracy,
+        "test_loss": history.test_loss,
+        "test_accuracy": history.test_accuracy,
+        "seconds": history.seconds,
+        "images_per_second": sum(history.images_per_second) / len(history),
+    }
+    return record if test_accuracy_by_seed is None else {**record, "seeds": test_accuracy_by_seed}
+
+
+def save_results(run: Run, train_set: ImageSet, test_set: ImageSet, image_size: int, arms: dict[str, dict]) -> Path:
+    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path."""
+    content = {
+        "lecture": run.lecture,
+        "profile": run.profile,
+        "dataset": {
+            "name": train_set.name,
+            "source": train_set.source,
+            "train": len(train_set),
+            "test": len(test_set),
+            "image_size": image_size,
+        },
+        "device": f"{run.device.type}: {run.device_name}",
+        "threads": run.threads,
+        "torch": torch.__version__,
+        "seed": run.seed,
+        "arms": arms,
+    }
+    path = results_folder() / f"{run.lecture}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def load_results(lecture: str) -> dict:
+    """Read `<lecture>.json`. Raises FileNotFoundError with what to run when that lecture has not been run yet."""
+    path = results_folder() / f"{lecture}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is not in {path.parent}. Run the notebook {lecture}.ipynb to its end.")
+    return json.loads(path.read_text(encoding="utf-8"))

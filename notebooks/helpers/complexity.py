@@ -24,7 +24,10 @@ def count_parameters(model: nn.Module, trained_only: bool = False) -> int:
 
 
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """Send one image of shape (C, H, W) through the model and note every layer in the order of execution."""
+    """Send one image of shape (C, H, W) through the model and note every layer in the order of execution.
+
+    Raises ValueError when the model cannot take images of this shape.
+    """
     layers, hooks = [], []
 
     def note(name):
@@ -45,6 +48,9 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Lay
     try:
         with torch.inference_mode():
             model(torch.zeros(1, *image_shape, device=next(model.parameters()).device))
+    except RuntimeError as error:
+        shape, reason = tuple(image_shape), str(error).splitlines()[0]
+        raise ValueError(f"An image of shape {shape} does not fit through {type(model).__name__}: {reason}") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -91,7 +91,7 @@ class RandomAffine:
 
     torchvision's own RandomAffine draws one set of numbers for a whole batch. Here each image draws its own:
     an angle within ± `degrees`, a factor within 1 ± `scale`, a shift within ± `shift` pixels along x and y.
-    Takes and returns floats of shape (B, C, H, W); what comes in from outside the image is filled with 0.
+    Takes and returns floats of shape (B, C, H, H), square images; what comes in from outside is filled with 0.
     """
 
     def __init__(self, degrees: float, scale: float, shift: float):

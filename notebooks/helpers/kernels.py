@@ -54,8 +54,8 @@ def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: in
     sheet = tile(images, columns)
     axes.axis("off")
     if len(sheet) == 3:
-        return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0))
-    return axes.imshow(sheet[0], cmap="BrBG", vmin=-limit, vmax=limit)
+        return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0).numpy())
+    return axes.imshow(sheet[0].numpy(), cmap="BrBG", vmin=-limit, vmax=limit)
 
 
 def show_change(before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None) -> Figure:

@@ -42,7 +42,7 @@ def show_images(images: torch.Tensor, titles: list[str], title: str, columns: in
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, text in zip(axes.flat, images.cpu(), titles, strict=False):
-        axis.imshow(image.permute(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
         axis.set_title(text)
     figure.suptitle(title)
     return figure
@@ -103,7 +103,7 @@ def show_confusion(matrix: torch.Tensor, classes: list[str], title: str) -> Figu
     """The confusion matrix; colour shows the mistakes only, since correct counts would drown them."""
     figure, axis = plt.subplots(figsize=(8.5, 7), layout="constrained")
     mistakes = matrix.clone().fill_diagonal_(0)
-    image = axis.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(mistakes.max().item(), 1))
+    image = axis.imshow(mistakes.numpy(), cmap="Blues", vmin=0, vmax=max(mistakes.max().item(), 1))
     for row in range(len(classes)):
         for column in range(len(classes)):
             count = matrix[row, column].item()

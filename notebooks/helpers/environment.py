@@ -59,11 +59,8 @@ def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device
     torch.set_num_threads(threads)
     chosen, device_name = choose_device(device)
     profile, reason = choose_profile(os.environ.get("LECTURE_PROFILE", "auto"), chosen.type == "cuda", find_data)
-    precision = torch.float32
-    if chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0):
-        precision = torch.bfloat16  # cards before Ampere have no bfloat16 units
     seed_everything(seed)
-    return Run(lecture, profile, reason, chosen, device_name, precision, threads, seed)
+    return Run(lecture, profile, reason, chosen, device_name, choose_precision(chosen), threads, seed)
 
 
 def choose_profile(requested: str, cuda: bool, find_data: Callable[[], Path]) -> tuple[str, str]:
@@ -104,6 +101,13 @@ def choose_device(wanted: str | None = None) -> tuple[torch.device, str]:
             return torch.device(kind), "; ".join([name, *notes])
         notes.append(f"{kind} not used: a 3×3 convolution of ones gave {nine} instead of 9")
     raise RuntimeError(f"{'; '.join(notes)}. Leave `device` out to let the lecture choose.")
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """The type for matrix products in training: bfloat16 on CUDA cards with units for it (Ampere on), else float32."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
+    return torch.float32
 
 
 def processor_name() -> str:

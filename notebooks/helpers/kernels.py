@@ -2,10 +2,13 @@
 
 import math
 
+import matplotlib
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import nn
+
+SIGNED = matplotlib.colormaps["BrBG"].with_extremes(bad="0.5")  # brown − white − green, NaN grey
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -36,7 +39,7 @@ def kernel_images(weight: torch.Tensor, kernel: int | None = None) -> torch.Tens
 
 
 def tile(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Put (count, channels, height, width) side by side in a grid with a one-pixel border of NaN."""
+    """Put (count, channels, height, width) side by side in a grid with one pixel of NaN around each."""
     count, channels, height, width = images.shape
     rows = math.ceil(count / columns)
     sheet = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), math.nan)
@@ -55,7 +58,7 @@ def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: in
     axes.axis("off")
     if len(sheet) == 3:
         return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0).numpy())
-    return axes.imshow(sheet[0].numpy(), cmap="BrBG", vmin=-limit, vmax=limit)
+    return axes.imshow(sheet[0].numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
 
 
 def show_change(before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None) -> Figure:

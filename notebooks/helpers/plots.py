@@ -8,6 +8,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from helpers.training import History
 
@@ -60,6 +61,8 @@ def draw_curves(figure: Figure, histories: dict[str, History], title: str) -> No
             (line,) = axis.plot(epochs, values[1], "o-", label=f"{name}, test")
             axis.plot(epochs, values[0], "--", color=line.get_color(), label=f"{name}, train")
     losses.set(xlabel="epoch", ylabel="loss (nats per image, log scale)", yscale="log")
+    losses.yaxis.set_major_formatter("{x:g}")
+    losses.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
     accuracies.set(xlabel="epoch", ylabel="accuracy")
     accuracies.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     for axis in (losses, accuracies):
@@ -116,7 +119,7 @@ def show_confusion(matrix: torch.Tensor, classes: list[str], title: str) -> Figu
     axis.set_yticks(range(len(classes)), classes)
     axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.grid(False)
-    figure.colorbar(image, label="mistakes (images)", shrink=0.8)
+    figure.colorbar(image, label="mistakes (images)", shrink=0.8, ticks=MaxNLocator(integer=True))
     return figure
 
 

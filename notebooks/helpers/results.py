@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def arm_record(
         "test_loss": history.test_loss,
         "test_accuracy": history.test_accuracy,
         "seconds": history.seconds,
-        "images_per_second": sum(history.images_per_second) / len(history),
+        "images_per_second": statistics.median(history.images_per_second),
     }
     return record if test_accuracy_by_seed is None else {**record, "seeds": test_accuracy_by_seed}
 
@@ -69,3 +70,11 @@ def load_results(lecture: str) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is not in {path.parent}. Run the notebook {lecture}.ipynb to its end.")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def spread(accuracies: list[float]) -> str:
+    """Accuracies of several seeds as text: mean ± standard deviation of the single runs, and their number."""
+    mean = f"{statistics.mean(accuracies):.2%}"
+    if len(accuracies) == 1:
+        return f"{mean} (one seed)"
+    return f"{mean} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"

@@ -1,7 +1,8 @@
 """Train and evaluate a classifier: one epoch, one evaluation, and a whole run with its history.
 
 Batches are any iterable of (images, labels) with a length: `helpers.data.Batches`, or a `DataLoader`.
-Losses are means over samples, accuracies fractions in [0, 1]. The device is the one the model is on.
+Losses are means over samples, accuracies fractions in [0, 1]. The device is the one the model is on. `precision` is
+the type of the matrix products in training; without it, `environment.choose_precision` decides for the device.
 """
 
 import copy
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from helpers.environment import clock
+from helpers.environment import choose_precision, clock
 from helpers.progress import LiveText, Progress
 
 
@@ -32,7 +33,7 @@ def train_one_epoch(
     criterion: Callable,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype | None = None,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Score:
     """One pass over the batches with one optimizer step for each. `criterion` gives the mean loss of a batch.
@@ -42,6 +43,7 @@ def train_one_epoch(
     never has to wait for Python within the epoch.
     """
     device = next(model.parameters()).device
+    precision = precision or choose_precision(device)
     model.train()
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -133,7 +135,7 @@ def fit(
     epochs: int,
     history: History,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype | None = None,
     on_epoch_end: Callable[[History], None] = lambda history: None,
     verbose: bool = True,
 ) -> None:
@@ -195,7 +197,7 @@ def estimate_seconds(
     criterion: Callable,
     optimizer: torch.optim.Optimizer,
     epochs: int,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype | None = None,
 ) -> float:
     """Seconds that `fit` will take, from a few batches timed on copies of model and optimizer."""
     model, optimizer = copy.deepcopy((model, optimizer))  # copied together, so that the copies still belong together

@@ -64,3 +64,16 @@ def test_wrong_image_size_is_one_line(lenet):
     with pytest.raises(ValueError, match=r"\(1, 28, 28\).*Sequential.*mat1 and mat2") as error:
         complexity.layer_table(lenet, (1, 28, 28))
     assert "\n" not in str(error.value)
+
+
+def test_saved_activations_by_hand():
+    """Conv and linear layers keep their inputs, ReLU its output; flattening shares memory with what it flattens."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+    images, relu_output = 3 * 8 * 8, 4 * 6 * 6
+    assert complexity.saved_activation_bytes(model, (3, 8, 8), batch_size=5) == 4 * (images + relu_output)
+
+
+def test_counting_saved_activations_changes_nothing():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    complexity.saved_activation_bytes(model, (3, 8, 8))
+    assert not model.training and model[1].num_batches_tracked == 0

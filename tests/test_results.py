@@ -3,6 +3,7 @@ import json
 import pytest
 
 from helpers import environment, results
+from helpers.complexity import saved_activation_bytes
 from helpers.training import History, Score
 
 
@@ -18,8 +19,10 @@ def test_results_file_follows_the_contract(tmp_path, monkeypatch, lenet, noise_s
     monkeypatch.setenv("LECTURE_RESULTS", str(tmp_path / "new"))
     run = environment.start_run("29_lenet_mnist", lambda: None, seed=3)
     lenet[0].requires_grad_(False)
-    arms = {"lectured": results.arm_record(lenet, 100, history, [0.75, 0.7])}
+    arms = {"lectured": results.arm_record(lenet, (1, 32, 32), 100, history, [0.75, 0.7])}
     path = results.save_results(run, noise_set, noise_set.subset(slice(0, 5)), 32, arms)
+    assert results.comparison_table().splitlines()[1].split()[:3] == ["29_lenet_mnist,", "lectured", "61,706"]
+    assert "72.50%" in results.comparison_table()  # the mean of the seeds
     assert path == tmp_path / "new" / "29_lenet_mnist.json"
     content = json.loads(path.read_text())
     assert content == results.load_results("29_lenet_mnist")
@@ -29,6 +32,8 @@ def test_results_file_follows_the_contract(tmp_path, monkeypatch, lenet, noise_s
     assert content["arms"]["lectured"] == {
         "parameters": 61_706,
         "trained_parameters": 61_706 - 156,
+        "macs": 416_520,
+        "activation_bytes": saved_activation_bytes(lenet, (1, 32, 32)),
         "batch_size": 100,
         "epochs": 2,
         "train_loss": [2.0, 1.0],

@@ -1,9 +1,11 @@
 """What a network costs: parameters, multiply–accumulate operations and activations, layer by layer."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,29 @@ def macs(layer: nn.Module, output: torch.Tensor) -> int:
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     return 0
+
+
+def saved_activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int = 2) -> int:
+    """Bytes a training step keeps in memory for the backward pass, for each image of shape (C, H, W).
+
+    Measured, not estimated: every tensor that autograd saves during a forward pass in training mode is counted
+    once, the batch itself included, parameters and buffers not.
+    """
+    model = copy.deepcopy(model).train()  # a copy: batch norm's running statistics change in training mode
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    sizes = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    images = torch.zeros(batch_size, *image_shape, device=next(model.parameters()).device)
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = model(images)
+    assert logits.requires_grad  # keeps the graph, and with it every counted tensor, alive until here
+    return sum(sizes.values()) // batch_size
 
 
 def format_table(layers: list[Layer]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers.complexity import count_parameters
+from helpers.complexity import count_parameters, layer_table, saved_activation_bytes
 from helpers.data import ImageSet
 from helpers.environment import Run
 from helpers.training import History
@@ -20,12 +20,21 @@ def results_folder() -> Path:
 
 
 def arm_record(
-    model: nn.Module, batch_size: int, history: History, test_accuracy_by_seed: list[float] | None = None
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    history: History,
+    test_accuracy_by_seed: list[float] | None = None,
 ) -> dict:
-    """One arm of a results file: the run with the first seed, and the last test accuracy of every seed."""
+    """One arm of a results file: cost and history of the first seed, and the last test accuracy of every seed.
+
+    `image_shape` is (C, H, W) as the network sees it; MACs and activation memory are for one such image.
+    """
     record = {
         "parameters": count_parameters(model),
         "trained_parameters": count_parameters(model, trained_only=True),
+        "macs": sum(layer.macs for layer in layer_table(model, image_shape)),
+        "activation_bytes": saved_activation_bytes(model, image_shape),
         "batch_size": batch_size,
         "epochs": len(history),
         "train_loss": history.train_loss,
@@ -78,3 +87,22 @@ def spread(accuracies: list[float]) -> str:
     if len(accuracies) == 1:
         return f"{mean} (one seed)"
     return f"{mean} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
+
+
+def comparison_table() -> str:
+    """One line for each arm of every results file there is: what it cost and what it reached."""
+    lines = [
+        f"{'lecture, arm':32} {'parameters':>11} {'MACs':>7} {'memory':>8} {'images/s':>9} {'epochs':>6}"
+        f" {'test':>7}  data, image size, device"
+    ]
+    for path in sorted(results_folder().glob("*.json")):
+        content = load_results(path.stem)
+        dataset = content["dataset"]
+        where = f"{dataset['name']}, {dataset['train']:,} at {dataset['image_size']} px, {content['device']}"
+        for name, arm in content["arms"].items():
+            lines.append(
+                f"{path.stem + ', ' + name:32} {arm['parameters']:11,} {arm['macs'] / 1e6:5,.0f} M"
+                f" {arm['activation_bytes'] / 1e6:5.1f} MB {arm['images_per_second']:9,.0f} {arm['epochs']:6}"
+                f" {statistics.mean(arm.get('seeds', arm['test_accuracy'][-1:])):7.2%}  {where}"
+            )
+    return "\n".join(lines)

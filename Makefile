@@ -1,7 +1,8 @@
 # Everything a reader of the lectures runs. The plain commands behind these targets stand in README.md.
 LECTURE ?=
 NOTEBOOKS = $(sort $(wildcard notebooks/$(LECTURE)*.ipynb))
-NBCONVERT = $(PYTHON) -m nbconvert --log-level=WARN
+NBCONVERT = $(PYTHON) -m nbconvert --log-level=ERROR
+EXECUTE = $(NBCONVERT) --execute --ExecutePreprocessor.extra_arguments=--log-level=ERROR --ExecutePreprocessor.record_timing=False
 
 # Without VENV the environment is made here from requirements.txt; with it, an existing one is used as it is.
 ifeq ($(origin VENV),undefined)
@@ -36,7 +37,7 @@ help:
 lectures: export LECTURE_PROFILE := $(or $(LECTURE_PROFILE),quick)
 lectures: export LECTURE_RESULTS := $(CURDIR)/build/lectures/results
 lectures: $(READY)
-	$(NBCONVERT) --execute --to notebook --output-dir build/lectures $(NOTEBOOKS)
+	$(EXECUTE) --to notebook --output-dir build/lectures $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir build/lectures $(patsubst notebooks/%,build/lectures/%,$(NOTEBOOKS))
 	@echo "Executed notebooks, HTML and results: build/lectures/"
 
@@ -47,7 +48,7 @@ lab: $(READY)
 	cd notebooks && $(PYTHON) -m jupyterlab
 
 outputs: $(READY)
-	$(NBCONVERT) --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(EXECUTE) --inplace $(NOTEBOOKS)
 
 slides: $(READY)
 	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \

@@ -31,9 +31,11 @@ def test_a_batch_equals_the_per_image_pipeline(channels, size):
     images = torch.randint(0, 256, (23, channels, size, size), dtype=torch.uint8)
     image_set = ImageSet(images, torch.arange(23) % 10, list("0123456789"), "noise", "torch.randint")
     ours = Batches(image_set, 10, v2.Compose([v2.Resize(32), v2.ToDtype(torch.float32, scale=True)]))
+    once = Batches(image_set.resized(32), 10, v2.ToDtype(torch.float32, scale=True))
     theirs = DataLoader(OneByOne(image_set), batch_size=10)
-    assert len(ours) == len(theirs) == 3
-    for (x, y), (expected_x, expected_y) in zip(ours, theirs, strict=True):
+    assert len(ours) == len(once) == len(theirs) == 3
+    for (x, y), (same_x, _), (expected_x, expected_y) in zip(ours, once, theirs, strict=True):
+        assert torch.equal(x, same_x)
         assert x.shape == expected_x.shape and x.dtype == expected_x.dtype
         assert (x - expected_x).abs().max() <= 1.01 / 255  # both round to 8 bits after resizing
         assert torch.equal(y, expected_y)

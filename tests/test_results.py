@@ -23,6 +23,8 @@ def test_results_file_follows_the_contract(tmp_path, monkeypatch, lenet, noise_s
     path = results.save_results(run, noise_set, noise_set.subset(slice(0, 5)), 32, arms)
     assert results.comparison_table().splitlines()[1].split()[:3] == ["29_lenet_mnist,", "lectured", "61,706"]
     assert "72.50%" in results.comparison_table()  # the mean of the seeds
+    card = results.cost_card("29_lenet_mnist").splitlines()
+    assert card[1].split() == ["parameters", "61,706"] and card[-1].split()[2:4] == ["72.50%", "±"]
     assert path == tmp_path / "new" / "29_lenet_mnist.json"
     content = json.loads(path.read_text())
     assert content == results.load_results("29_lenet_mnist")

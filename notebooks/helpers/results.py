@@ -10,7 +10,7 @@ from torch import nn
 
 from helpers.complexity import count_parameters, layer_table, saved_activation_bytes
 from helpers.data import ImageSet
-from helpers.environment import Run
+from helpers.environment import Run, clock
 from helpers.training import History
 
 
@@ -105,4 +105,21 @@ def comparison_table() -> str:
                 f" {arm['activation_bytes'] / 1e6:5.1f} MB {arm['images_per_second']:9,.0f} {arm['epochs']:6}"
                 f" {statistics.mean(arm.get('seeds', arm['test_accuracy'][-1:])):7.2%}  {where}"
             )
+    return "\n".join(lines)
+
+
+def cost_card(lecture: str) -> str:
+    """What each arm of one lecture cost and reached, side by side, read from its results file."""
+    arms = load_results(lecture)["arms"]
+    rows = {
+        "parameters": lambda arm: f"{arm['parameters']:,}",
+        "of them trained": lambda arm: f"{arm['trained_parameters']:,}",
+        "MACs for an image": lambda arm: f"{arm['macs'] / 1e6:,.1f} M",
+        "activation memory for an image": lambda arm: f"{arm['activation_bytes'] / 1e6:,.2f} MB",
+        "training images/s": lambda arm: f"{arm['images_per_second']:,.0f}",
+        "time for all epochs": lambda arm: clock(sum(arm["seconds"])),
+        "test accuracy": lambda arm: spread(arm.get("seeds", arm["test_accuracy"][-1:])),
+    }
+    lines = [f"{lecture:32}" + "".join(f"{name:>28}" for name in arms)]
+    lines += [f"{title:32}" + "".join(f"{text(arm):>28}" for arm in arms.values()) for title, text in rows.items()]
     return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""What every lecture must look like as a file. What it computes is checked by running it (nbval)."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import results
+
+FOLDER = Path(results.__file__).parents[1]
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_one_title_and_the_sections_of_every_lecture(notebook):
+    headings = re.findall(r"^(##? .+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+    assert [heading[:2] for heading in headings].count("# ") == 1 and headings[0].startswith("# ")
+    sections = ["## Settings", "## Data", "## Architecture", "## Complexity", "## Training", "## Results"]
+    sections += ["## What the kernels learned", "## Summary", "## Exercises"]
+    assert [heading for heading in headings if heading in sections] == sections
+
+
+def test_outputs_are_those_of_one_run_from_top_to_bottom(notebook):
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+
+
+def test_outputs_are_clean(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error" and output.get("name") != "stderr", cell.id
+        assert not re.search(r"/(home|root|tmp|Users)/", json.dumps(cell.outputs)), f"{cell.id} shows a machine's path"
+
+
+def test_cells_are_short(notebook):
+    for cell in code_cells(notebook):
+        assert len([line for line in cell.source.splitlines() if line.strip()]) <= 40, cell.id
+
+
+def test_some_outputs_are_compared(notebook):
+    """Without an execution count nbval would compare nothing, in silence."""
+    tagged = [c for c in code_cells(notebook) if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert len(tagged) >= 3 and all(cell.outputs and cell.execution_count for cell in tagged)
+
+
+def test_every_cell_has_a_place_in_the_slides(notebook):
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]
+    assert set(kinds) <= {"slide", "subslide", "fragment", "skip", "notes", "-"} and kinds[0] == "slide"
+    assert sum("speaker_notes" in cell.metadata for cell in notebook.cells) >= 5
+
+
+def test_exercises_have_hidden_solutions(notebook):
+    solutions = [cell for cell in code_cells(notebook) if "solution" in cell.metadata.get("tags", [])]
+    assert len(solutions) >= 3
+    assert all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in solutions)
+
+
+def test_committed_results_agree_with_the_committed_outputs(path, notebook):
+    """Both come from the same real run: same data and same last accuracies."""
+    content = json.loads((FOLDER / "results" / f"{path.stem}.json").read_text(encoding="utf-8"))
+    assert content["lecture"] == path.stem and content["profile"] in ("laptop", "lecture")
+    shown = json.dumps([cell.outputs for cell in code_cells(notebook)], ensure_ascii=False)
+    assert content["dataset"]["name"] in shown and content["torch"] in shown
+    assert {"lectured", "improved"} <= set(content["arms"]) or {"scratch", "fine_tuned", "head_only"} <= set(
+        content["arms"]
+    )
+    for arm in content["arms"].values():
+        assert f"{arm['test_accuracy'][-1]:.2%}" in shown
+        lists = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+        assert {len(arm[name]) for name in lists} == {arm["epochs"]}
+        assert all(0 <= value <= 1 for value in arm["test_accuracy"])

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from helpers.data import Batches, ImageSet, RandomAffine
+from helpers.data import Batches, ImageSet, RandomAffine, RandomFlip
 
 
 class OneByOne(Dataset):
@@ -80,6 +80,16 @@ def test_affine_draws_for_each_image():
     image = torch.rand(1, 1, 32, 32)
     moved = RandomAffine(10, 0.1, 2)(image.expand(2, 1, 32, 32))
     assert not torch.allclose(moved[0], moved[1])
+
+
+def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
+    torch.manual_seed(0)
+    images = torch.rand(400, 3, 5, 7)
+    flipped = RandomFlip()(images)
+    mirrored = [torch.equal(new, tvf.horizontal_flip(old)) for new, old in zip(flipped, images, strict=True)]
+    same = [torch.equal(new, old) for new, old in zip(flipped, images, strict=True)]
+    assert all(one != other for one, other in zip(mirrored, same, strict=True))
+    assert 150 < sum(mirrored) < 250
 
 
 def change(image_set, **parts):

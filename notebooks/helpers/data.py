@@ -86,6 +86,14 @@ class Batches:
             yield self.transform(images[chosen]), labels[chosen]
 
 
+class RandomFlip:
+    """Mirror every image of a batch left to right with probability 1/2. Takes and returns (B, C, H, W)."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        return torch.where(flipped, images.flip(-1), images)
+
+
 class RandomAffine:
     """Turn, scale and shift every image of a batch differently.
 

@@ -1,7 +1,9 @@
-"""What a network costs: parameters, multiply–accumulate operations and activations, layer by layer."""
+"""What a network costs, layer by layer: parameters, operations, memory and the batch that fits; and what it sees."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -91,6 +93,60 @@ def saved_activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], 
         logits = model(images)
     assert logits.requires_grad  # keeps the graph, and with it every counted tensor, alive until here
     return sum(sizes.values()) // batch_size
+
+
+def fixed_bytes(model: nn.Module, optimizer_copies: int = 2) -> int:
+    """Bytes that training needs whatever the batch: weights, buffers, gradients and the optimizer's state.
+
+    `optimizer_copies` counts numbers kept for each trained parameter: Adam and AdamW 2, SGD with momentum 1, plain
+    SGD 0. Frozen parameters have neither a gradient nor a state.
+    """
+    stored = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    trained = sum(tensor.nbytes for tensor in model.parameters() if tensor.requires_grad)
+    return stored + trained * (1 + optimizer_copies)
+
+
+def largest_batch(
+    model: nn.Module, image_shape: tuple[int, int, int], memory_bytes: int, optimizer_copies: int = 2
+) -> int:
+    """How many images of shape (C, H, W) one training step can hold in `memory_bytes`; 0 when not even one fits.
+
+    Memory is fullest at the end of the forward pass, with `fixed_bytes` and the activations saved for the backward
+    pass. The backward pass frees them as it goes, so that its own tensors find room. What a library takes for itself
+    (a CUDA context: about 0.5 GB; work space of convolutions) and the optimizer's short-lived copies are not counted.
+    """
+    left = memory_bytes - fixed_bytes(model, optimizer_copies)
+    return max(0, left) // saved_activation_bytes(model, image_shape)
+
+
+class Field(NamedTuple):
+    """What one output of a layer sees of the image, along each side, in pixels."""
+
+    name: str
+    size: int  # the receptive field: pixels that can change the output
+    step: int  # pixels between the fields of two neighbouring outputs
+
+
+def receptive_field(path: Mapping[str, nn.Module]) -> list[Field]:
+    """The receptive field after each convolution or pooling of `path`, layers by name in the order of execution.
+
+    `dict(model.features.named_modules())` is such a path; containers and layers that work on single positions are
+    passed over. Where a network branches, put only the longest branch into it. Ends at global pooling, after which
+    every output sees the whole image. Raises ValueError for kernels that are not square.
+    """
+    fields, size, step = [], 1, 1
+    for name, layer in path.items():
+        if isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Linear):
+            break
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            sizes = [layer.kernel_size, layer.stride, getattr(layer, "dilation", 1)]  # each a number or a pair
+            pairs = [pair if isinstance(pair, tuple) else (pair, pair) for pair in sizes]
+            if any(height != width for height, width in pairs):
+                raise ValueError(f"{name}: receptive fields are worked out for square kernels and strides only.")
+            (kernel, _), (stride, _), (dilation, _) = pairs
+            size, step = size + (kernel - 1) * dilation * step, step * stride
+            fields.append(Field(name, size, step))
+    return fields
 
 
 def format_table(layers: list[Layer]) -> str:

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from helpers.data import Batches, ImageSet, RandomAffine
+from helpers.data import Batches, ImageSet, RandomAffine, RandomFlip
 
 
 class OneByOne(Dataset):
@@ -108,3 +108,12 @@ def test_bad_sets_are_refused_in_one_line(noise_set, parts, message):
 def test_bad_batch_size(noise_set):
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         Batches(noise_set, 0, lambda images: images)
+
+
+def test_random_flip_mirrors_each_image_by_its_own_coin():
+    torch.manual_seed(0)
+    images = torch.rand(1000, 3, 4, 4)
+    flipped = RandomFlip()(images)
+    mirrored = (flipped == tvf.hflip(images)).all(dim=(1, 2, 3))
+    assert (mirrored | (flipped == images).all(dim=(1, 2, 3))).all()
+    assert 430 < mirrored.sum() < 570  # 4.4 standard deviations either side of 500

@@ -166,7 +166,7 @@ def read_batches(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
         if MD5(content).hexdigest() != checksum:  # checked here too, on the very bytes that are loaded
             raise DataError(f"CIFAR-10: {folder / name} is damaged (its MD5 is not CIFAR-10's). Delete it, run again.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy 2.4 warns of how these files, written in 2009, name their type
+            warnings.simplefilter("ignore")  # NumPy 2.4.0 to 2.4.4 warn of how these old files name their type
             batch = pickle.loads(content, encoding="latin1")
         images.append(torch.tensor(batch["data"]).reshape(-1, 3, 32, 32))
         labels += batch["labels"]

@@ -82,6 +82,16 @@ def test_affine_draws_for_each_image():
     assert not torch.allclose(moved[0], moved[1])
 
 
+def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
+    torch.manual_seed(0)
+    images = torch.rand(400, 3, 5, 7)
+    flipped = RandomFlip()(images)
+    mirrored = [torch.equal(new, tvf.horizontal_flip(old)) for new, old in zip(flipped, images, strict=True)]
+    same = [torch.equal(new, old) for new, old in zip(flipped, images, strict=True)]
+    assert all(one != other for one, other in zip(mirrored, same, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
 def change(image_set, **parts):
     fields = {"images": image_set.images, "labels": image_set.labels, "classes": image_set.classes}
     return ImageSet(**{**fields, **parts}, name="noise", source="")
@@ -108,12 +118,3 @@ def test_bad_sets_are_refused_in_one_line(noise_set, parts, message):
 def test_bad_batch_size(noise_set):
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         Batches(noise_set, 0, lambda images: images)
-
-
-def test_random_flip_mirrors_each_image_by_its_own_coin():
-    torch.manual_seed(0)
-    images = torch.rand(1000, 3, 4, 4)
-    flipped = RandomFlip()(images)
-    mirrored = (flipped == tvf.hflip(images)).all(dim=(1, 2, 3))
-    assert (mirrored | (flipped == images).all(dim=(1, 2, 3))).all()
-    assert 430 < mirrored.sum() < 570  # 4.4 standard deviations either side of 500

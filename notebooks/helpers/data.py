@@ -86,6 +86,14 @@ class Batches:
             yield self.transform(images[chosen]), labels[chosen]
 
 
+class RandomFlip:
+    """Mirror every image of a batch left to right with probability 1/2. Takes and returns (B, C, H, W)."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        return torch.where(flipped, images.flip(-1), images)
+
+
 class RandomAffine:
     """Turn, scale and shift every image of a batch differently.
 
@@ -107,11 +115,3 @@ class RandomAffine:
         rows = [torch.stack([cos, -sin, right], dim=1), torch.stack([sin, cos, down], dim=1)]
         grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)  # (B, H, W, 2)
         return F.grid_sample(images, grid, align_corners=False)
-
-
-class RandomFlip:
-    """Mirror every image of a batch left to right with probability 1/2. Takes and returns (B, C, H, W)."""
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-        return torch.where(mirrored, images.flip(3), images)

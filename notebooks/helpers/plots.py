@@ -130,7 +130,7 @@ def show_mistakes(
     confidence, predicted = logits.softmax(dim=1).max(dim=1)  # each (N,)
     wrong = (predicted != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True)][:count]
-    titles = [f"{classes[labels[i]]}, read\nas {classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst]
+    titles = [f"{classes[labels[i]]}\nread as\n{classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst]
     if len(worst) == 0:
         raise ValueError("There is no mistake to show: every image was classified correctly.")
     return show_images(images[worst.to(images.device)], titles, title)

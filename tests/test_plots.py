@@ -23,7 +23,7 @@ def test_mistakes_are_the_most_confident_wrong_ones():
     figure = plots.show_mistakes(images, logits, labels, ["cat", "dog"], "mistakes", count=2)
     shown = [axis for axis in figure.axes if axis.images]
     assert [int(axis.images[0].get_array().item()) for axis in shown] == [2, 1]
-    assert shown[0].get_title().startswith("cat,\nread as\ndog")
+    assert shown[0].get_title().startswith("cat\nread as\ndog")
     with pytest.raises(ValueError, match="no mistake"):
         plots.show_mistakes(images[:1], logits[:1], labels[:1], ["cat", "dog"], "mistakes")
     plt.close("all")

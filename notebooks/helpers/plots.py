@@ -8,7 +8,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from helpers.training import History
 
@@ -50,7 +50,7 @@ def show_images(images: torch.Tensor, titles: list[str], title: str, columns: in
 
 
 def draw_curves(figure: Figure, histories: dict[str, History], title: str) -> None:
-    """Loss (log scale) and accuracy over the epochs; train dashed, test solid, one colour a run."""
+    """Loss and accuracy over the epochs; train dashed, test solid, one colour a run."""
     losses, accuracies = figure.subplots(1, 2)
     for name, history in histories.items():
         epochs = range(1, len(history) + 1)
@@ -60,9 +60,13 @@ def draw_curves(figure: Figure, histories: dict[str, History], title: str) -> No
         ]:
             (line,) = axis.plot(epochs, values[1], "o-", label=f"{name}, test")
             axis.plot(epochs, values[0], "--", color=line.get_color(), label=f"{name}, train")
-    losses.set(xlabel="epoch", ylabel="loss (nats per image, log scale)", yscale="log")
-    losses.yaxis.set_major_formatter("{x:g}")
-    losses.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    losses.set(xlabel="epoch", ylabel="loss (nats per image)")
+    lowest, highest = losses.dataLim.intervaly
+    if highest > 4 * lowest > 0:  # a smaller range would leave a log scale almost without marks
+        losses.set(ylabel="loss (nats per image, log scale)", yscale="log")
+        losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        losses.yaxis.set_major_formatter("{x:g}")
+        losses.yaxis.set_minor_formatter(NullFormatter())
     accuracies.set(xlabel="epoch", ylabel="accuracy")
     accuracies.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     for axis in (losses, accuracies):
@@ -130,7 +134,7 @@ def show_mistakes(
     confidence, predicted = logits.softmax(dim=1).max(dim=1)  # each (N,)
     wrong = (predicted != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True)][:count]
-    titles = [f"{classes[labels[i]]},\nread as\n{classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst]
+    titles = [f"{classes[labels[i]]}\nread as\n{classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst]
     if len(worst) == 0:
         raise ValueError("There is no mistake to show: every image was classified correctly.")
     return show_images(images[worst.to(images.device)], titles, title)

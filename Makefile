@@ -53,7 +53,7 @@ outputs: $(READY)
 slides: $(READY)
 	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
-	  --SlidesExporter.reveal_scroll=True --output-dir build/slides $(NOTEBOOKS)
+	  --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1200 --output-dir build/slides $(NOTEBOOKS)
 	@echo "Open build/slides/*.slides.html in a browser; S opens the speaker notes."
 
 check: $(READY)

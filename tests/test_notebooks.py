@@ -83,3 +83,13 @@ def test_committed_results_agree_with_the_committed_outputs(path, notebook):
         lists = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
         assert {len(arm[name]) for name in lists} == {arm["epochs"]}
         assert all(0 <= value <= 1 for value in arm["test_accuracy"])
+
+
+def test_readme_quotes_the_committed_results(path):
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    content = json.loads((FOLDER / "results" / f"{path.stem}.json").read_text(encoding="utf-8"))
+    (line,) = [line for line in readme.splitlines() if line.startswith(f"| {path.stem} |")]
+    dataset = content["dataset"]
+    where = f"{dataset['name']}, {dataset['train']:,} at {dataset['image_size']} px"
+    for text in [content["profile"], where, *(results.spread(arm["seeds"]) for arm in content["arms"].values())]:
+        assert f"| {text} |" in line

@@ -87,7 +87,7 @@ def prefix_between(long: Iterable[str], short: set[str]) -> str:
     """The prefix without which the names in `long` include all of `short`, for example "module."; "" if none."""
     probe = min(short, default="", key=len)
     for prefix in {name.removesuffix(probe) for name in long if name.endswith(f".{probe}")}:
-        if short <= {name.removeprefix(prefix) for name in long}:
+        if short <= {name.removeprefix(prefix) for name in long if name.startswith(prefix)}:
             return prefix
     return ""
 
@@ -109,9 +109,10 @@ def freeze(model: nn.Module, but: Iterable[str] = ("fc",)) -> None:
 
 
 def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError, in one line, unless the optimizer holds every trainable parameter of the model once, and no more.
+    """Raise ValueError, in one line, unless the optimizer holds each trainable parameter once, and nothing else.
 
-    Tensors are compared by identity and not read, so this takes well under a millisecond.
+    Tensors are compared by identity and not read: about a millisecond for DenseNet-121. Groups of parameters and tied
+    weights are fine.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}  # tied weights appear once
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]

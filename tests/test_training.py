@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision import models
 
 from helpers.data import Batches
 from helpers.training import (
@@ -98,6 +99,31 @@ def test_training_runs_in_training_mode(noise_set):
         model, Batches(noise_set, 10, as_floats), F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1)
     )
     assert model[0].num_batches_tracked == 3
+
+
+def test_a_frozen_network_does_not_drift():
+    """Weights and running statistics of all but the head stay what they were, to the bit."""
+    torch.manual_seed(0)
+    model = models.resnet18(num_classes=10).requires_grad_(False)
+    model.fc.requires_grad_(True)
+    before = copy.deepcopy(model.state_dict())
+    batches = [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
+    train_one_epoch(model, batches, F.cross_entropy, torch.optim.SGD(model.fc.parameters(), lr=0.1))
+    after = model.state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["fc.weight", "fc.bias"]
+    assert model.layer1.training and not model.layer1[0].bn1.training
+
+
+def test_batch_norm_that_is_not_frozen_trains():
+    torch.manual_seed(0)
+    model = models.resnet18(num_classes=10)
+    model.conv1.requires_grad_(False)
+    model.bn1.bias.requires_grad_(False)  # its weight still trains, so it is not frozen
+    model.layer1[0].bn1 = nn.BatchNorm2d(64, affine=False)  # nothing to freeze
+    batches = [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
+    train_one_epoch(model, batches, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1))
+    counts = [buffer.item() for name, buffer in model.named_buffers() if name.endswith("num_batches_tracked")]
+    assert counts == [2] * 20
 
 
 def test_one_batch_overfits(lenet, noise_set):

@@ -44,7 +44,7 @@ def train_one_epoch(
     """
     device = next(model.parameters()).device
     precision = precision or choose_precision(device)
-    model.train()
+    training_mode(model)
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
@@ -65,6 +65,19 @@ def train_one_epoch(
     if count == 0:
         raise ValueError("There was no batch to train on: the data are empty, or were an iterator already used up.")
     return Score(loss_sum.item() / count, correct.item() / count)
+
+
+def training_mode(model: nn.Module) -> None:
+    """Put the model in training mode, and the batch norm whose own weights are all frozen back in evaluation mode.
+
+    In training mode batch norm follows the batches even where `requires_grad` is False: a network meant to stay as it
+    is would drift. Keras treats `trainable = False` of its batch normalisation in the same way.
+    """
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if getattr(module, "running_mean", None) is not None and own and not any(p.requires_grad for p in own):
+            module.eval()
 
 
 @torch.inference_mode()

@@ -120,3 +120,13 @@ def test_bad_sets_are_refused_in_one_line(noise_set, parts, message):
 def test_bad_batch_size(noise_set):
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         Batches(noise_set, 0, lambda images: images)
+
+
+def test_only_some_classes_in_the_order_given():
+    images = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1)
+    animals = ImageSet(images, torch.tensor([2, 0, 1, 2, 0, 1]), ["ant", "bee", "cat"], "animals", "a list")
+    part = animals.only(["cat", "ant"])
+    assert part.images.flatten().tolist() == [0, 1, 3, 4] and part.labels.tolist() == [0, 1, 0, 1]
+    assert part.classes == ["cat", "ant"] and part.name == "animals, 2 of 3 classes"
+    with pytest.raises(ValueError, match="animals has no class 'dog'. Its classes: ant, bee, cat."):
+        animals.only(["dog"])

@@ -13,13 +13,14 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs slides check bench clean
+.PHONY: help lectures test lab outputs scoreboard slides check bench clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
 	@echo "make test       unit tests, then every notebook cell by cell (nbval)"
 	@echo "make lab        open JupyterLab in notebooks/"
 	@echo "make outputs    run the notebooks in place, for committing their outputs  (LECTURE_PROFILE=lecture)"
+	@echo "make scoreboard write the table of results into README.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      our training epoch against the 2018-style loop, side by side"
@@ -49,6 +50,10 @@ lab: $(READY)
 
 outputs: $(READY)
 	$(EXECUTE) --inplace $(NOTEBOOKS)
+	cd notebooks && $(PYTHON) -m helpers.scoreboard ../README.md
+
+scoreboard: $(READY)
+	cd notebooks && $(PYTHON) -m helpers.scoreboard ../README.md
 
 slides: $(READY)
 	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \

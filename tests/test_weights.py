@@ -313,7 +313,8 @@ def test_a_full_disk_leaves_no_half_file(folder, monkeypatch, capsys):
 
     def full(path, content):
         write(path, content[: len(content) // 2])
-        Path("/dev/full").open("wb", buffering=0).write(content)
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            disk.write(content)
 
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")

@@ -233,6 +233,14 @@ def test_unmoved_names_what_stands_still_and_touches_nothing(net):
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_the_step_is_one_of_training_whatever_mode_the_model_is_in(net):
+    net.body[2].p = 1.0  # dropout of everything, in training only: no gradient reaches the layers before it
+    net.eval()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    still = surgery.unmoved(net, optimizer, nn.CrossEntropyLoss(), torch.randn(16, 3), torch.randint(0, 2, (16,)))
+    assert {"body.0.weight", "body.1.weight"} <= set(still) and "fc.bias" not in still
+
+
 def test_a_layer_that_no_gradient_reaches_is_unmoved(net):
     nn.init.zeros_(net.fc.weight)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)

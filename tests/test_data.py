@@ -128,5 +128,5 @@ def test_only_some_classes_in_the_order_given():
     part = animals.only(["cat", "ant"])
     assert part.images.flatten().tolist() == [0, 1, 3, 4] and part.labels.tolist() == [0, 1, 0, 1]
     assert part.classes == ["cat", "ant"] and part.name == "animals, 2 of 3 classes"
-    with pytest.raises(ValueError, match="animals has no class 'dog'. Its classes: ant, bee, cat."):
+    with pytest.raises(ValueError, match=r"animals has no class 'dog'\. Its classes: ant, bee, cat\."):
         animals.only(["dog"])

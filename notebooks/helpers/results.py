@@ -47,8 +47,18 @@ def arm_record(
     return record if test_accuracy_by_seed is None else {**record, "seeds": test_accuracy_by_seed}
 
 
-def save_results(run: Run, train_set: ImageSet, test_set: ImageSet, image_size: int, arms: dict[str, dict]) -> Path:
-    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path."""
+def save_results(
+    run: Run,
+    train_set: ImageSet,
+    test_set: ImageSet,
+    image_size: int,
+    arms: dict[str, dict],
+    pretrained: str | None = None,
+) -> Path:
+    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path.
+
+    `pretrained` says what the weights had been trained on that some arms started from.
+    """
     content = {
         "lecture": run.lecture,
         "profile": run.profile,
@@ -63,6 +73,7 @@ def save_results(run: Run, train_set: ImageSet, test_set: ImageSet, image_size: 
         "threads": run.threads,
         "torch": torch.__version__,
         "seed": run.seed,
+        **({"pretrained": pretrained} if pretrained else {}),
         "arms": arms,
     }
     path = results_folder() / f"{run.lecture}.json"
@@ -89,28 +100,10 @@ def spread(accuracies: list[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
 
 
-def comparison_table() -> str:
-    """One line for each arm of every results file there is: what it cost and what it reached."""
-    lines = [
-        f"{'lecture, arm':32} {'parameters':>11} {'MACs':>7} {'memory':>8} {'images/s':>9} {'epochs':>6}"
-        f" {'test':>7}  data, image size, device"
-    ]
-    for path in sorted(results_folder().glob("*.json")):
-        content = load_results(path.stem)
-        dataset = content["dataset"]
-        where = f"{dataset['name']}, {dataset['train']:,} at {dataset['image_size']} px, {content['device']}"
-        for name, arm in content["arms"].items():
-            lines.append(
-                f"{path.stem + ', ' + name:32} {arm['parameters']:11,} {arm['macs'] / 1e6:5,.0f} M"
-                f" {arm['activation_bytes'] / 1e6:5.1f} MB {arm['images_per_second']:9,.0f} {arm['epochs']:6}"
-                f" {statistics.mean(arm.get('seeds', arm['test_accuracy'][-1:])):7.2%}  {where}"
-            )
-    return "\n".join(lines)
-
-
-def cost_card(lecture: str) -> str:
-    """What each arm of one lecture cost and reached, side by side, read from its results file."""
+def cost_card(lecture: str, names: list[str] | None = None) -> str:
+    """What the arms of one lecture cost and reached, all or those named, side by side, from its results file."""
     arms = load_results(lecture)["arms"]
+    arms = {name: arms[name] for name in names or arms}
     rows = {
         "parameters": lambda arm: f"{arm['parameters']:,}",
         "of them trained": lambda arm: f"{arm['trained_parameters']:,}",

@@ -40,7 +40,7 @@ class Row(NamedTuple):
     lecture: str
     arm: str
     profile: str
-    data: str  # name, number of training images, side in pixels
+    data: str  # name, number of training images, side in pixels, and what pretrained weights had learned before
     printed: str  # by the lecture of 2018, or "–"
     device: str
     accuracies: list[float]  # last test accuracy of each seed
@@ -56,6 +56,8 @@ def rows() -> list[Row]:
         content = load_results(path.stem)
         dataset, device = content["dataset"], content["device"]
         data = f"{dataset['name']}, {dataset['train']:,} at {dataset['image_size']} px"
+        if "pretrained" in content:
+            data += f"; pretrained: {content['pretrained']}"
         if device.startswith("cpu"):
             device += f", {content['threads']} thread{'s' if content['threads'] > 1 else ''}"
         device += f", torch {content['torch'].split('+')[0]}"

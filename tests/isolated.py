@@ -59,8 +59,12 @@ class Child:
             lines = traceback.format_exception_only(error)
             outcome.error = "".join(lines).strip()
         outcome.printed = printed.getvalue()
-        with contextlib.suppress(BaseException), open(writer, "wb") as pipe:
-            pickle.dump(outcome, pipe)
+        try:
+            content = pickle.dumps(outcome)
+        except Exception as error:
+            content = pickle.dumps(Outcome(error=f"the outcome cannot be sent: {error}"))
+        with open(writer, "wb") as pipe:
+            pipe.write(content)
         os._exit(0)
 
     def wait(self) -> Outcome:

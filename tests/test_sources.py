@@ -20,7 +20,9 @@ def sha256(content: bytes) -> str:
 def folder(tmp_path, monkeypatch):
     """An empty LECTURE_DATA, and small files in place of MNIST's, checksums and all."""
     monkeypatch.setenv("LECTURE_DATA", str(tmp_path))
-    table = {name: (sha256(content), sha256(packed(content))) for name, content in CONTENT.items()}
+    table = {
+        name: (sha256(content), sha256(packed(content)), len(packed(content))) for name, content in CONTENT.items()
+    }
     monkeypatch.setattr(sources, "MNIST_FILES", table)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -135,7 +137,9 @@ def test_next_mirror_after_a_fault(folder, server, fault):
 
 def test_all_mirrors_bad_lists_every_cause(folder, server):
     server.answers.update(first=404, second="flipped")
-    with pytest.raises(sources.DataError, match=r"first/: HTTPError; .*second/: ValueError") as error:
+    with pytest.raises(
+        sources.DataError, match=r"first/ answered 404; .*second/ sent other bytes \(wrong SHA-256\)"
+    ) as error:
         sources.find_mnist()
     assert "\n" not in str(error.value)
     assert not [path for path in folder.iterdir() if path.name != ".lock"]  # nothing half done is left
@@ -159,7 +163,7 @@ def test_loading_gives_torchvisions_images(tmp_path, monkeypatch):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images.numpy().tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[:4] + labels.numpy().tobytes())
     monkeypatch.setenv("LECTURE_DATA", str(tmp_path))
-    monkeypatch.setattr(sources, "MNIST_FILES", {p.name: (sha256(p.read_bytes()), "") for p in raw.iterdir()})
+    monkeypatch.setattr(sources, "MNIST_FILES", {p.name: (sha256(p.read_bytes()), "", 0) for p in raw.iterdir()})
     train_set, test_set = sources.load_mnist()
     expected = datasets.MNIST(tmp_path, train=True)
     assert torch.equal(train_set.images.squeeze(1), images) and torch.equal(expected.data, images)

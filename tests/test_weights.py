@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torchvision import models
 
 from helpers import weights
-from helpers.downloads import DataError
+from helpers.files import DataError
 
 SETTINGS = {"data": "five classes of noise", "images": 20, "epochs": 2, "seed": 0}
 
@@ -154,7 +154,7 @@ def test_without_network_one_line_says_what_to_do(folder, content, monkeypatch):
     path = folder / weights.RESNET18_FILE
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"LECTURE_OFFLINE=1. Copy resnet18-f37072fd.pth from https://") as error:
+    with pytest.raises(DataError, match=r"LECTURE_OFFLINE=1. Copy resnet18-f37072fd.pth \(46,830,571 bytes, .*\) from https://") as error:
         weights.imagenet_resnet18()
     assert ("(missing" if content is None else "kept, not used") in one_line(error)
     assert content is None or path.read_bytes() == content

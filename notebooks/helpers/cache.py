@@ -6,6 +6,7 @@ and made again otherwise. It is read with `weights_only=True`, which cannot run 
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def save(path: Path, sources: str, train: ImageSet, test: ImageSet) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = str(error).splitlines()[0]
+        needed = sum(value.nbytes for value in content.values() if torch.is_tensor(value))
+        free = shutil.disk_usage(path.parent).free  # torch's own message for a full disk does not say that it is full
+        reason = str(error).splitlines()[0] if free > needed else f"{needed:,} bytes needed, {free:,} free"
         LiveText().show(
             f"{train.name}: the decoded images are not kept, since {path} cannot be written ({reason})."
             " Every start decodes them again.",

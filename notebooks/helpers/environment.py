@@ -5,6 +5,7 @@ import os
 import platform
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def choose_device(wanted: str | None = None) -> tuple[torch.device, str]:
             ones = torch.ones(1, 1, 3, 3, device=kind)
             nine = torch.nn.functional.conv2d(ones, ones).item()
         except (RuntimeError, AssertionError) as error:
-            notes.append(f"{kind} not used: {str(error).splitlines()[0]}")
+            notes.append(f"{kind} not used: {(str(error) or type(error).__name__).splitlines()[0]}")
             continue
         if nine == 9:
             name = torch.cuda.get_device_name() if kind == "cuda" else processor_name()
@@ -119,26 +120,37 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def available_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+def available_threads(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Threads worth starting: torch's own default, but no more than processors this process may really use.
 
     A container often shows all processors of its host and grants a few. Threads beyond the grant wait for each
     other at every operation: with a busy neighbour, two threads can be several times slower than one.
     """
-    limits = [torch.get_num_threads()]
+    limits = [torch.get_num_threads(), *map(math.floor, processor_quotas(cgroup, membership))]
     if hasattr(os, "sched_getaffinity"):  # Linux: processors this process is bound to
         limits.append(len(os.sched_getaffinity(0)))
-    try:  # cgroup v2: "quota period" in microseconds, or "max period"
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:  # cgroup v1: -1 means no limit
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip().replace("-1", "max")
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            quota, period = "max", "1"
-    if quota != "max":
-        limits.append(math.floor(int(quota) / int(period)))
     return max(1, min(limits))
+
+
+def processor_quotas(cgroup: Path, membership: Path) -> list[float]:
+    """The processors granted by each Linux control group around this process that has a limit, of version 2 and 1."""
+    groups = {cgroup, cgroup / "cpu"}
+    with suppress(OSError, ValueError):
+        for line in membership.read_text().splitlines():  # number:controllers:path; version 2 names no controllers
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                group = (cgroup / "cpu" if controllers else cgroup) / path.lstrip("/")
+                groups |= {group, *(parent for parent in group.parents if parent.is_relative_to(cgroup))}
+    quotas = []
+    for group in groups:  # microseconds of each period; "max" (ValueError) and -1 mean no limit
+        with suppress(OSError, ValueError):
+            quota, period = map(int, (group / "cpu.max").read_text().split())
+            quotas.append(quota / period)
+        with suppress(OSError, ValueError):
+            quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            if quota > 0:
+                quotas.append(quota / period)
+    return quotas
 
 
 def seed_everything(seed: int) -> None:

@@ -111,14 +111,14 @@ class Decoder:
         try:
             with Image.open(path) as image:
                 image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = ImageOps.exif_transpose(image)  # a telephone stores how it was held beside the pixels
+        except Exception as error:  # a damaged file fails in many ways
             if not self.skip_unreadable:
-                reason = str(error).replace(repr(path), "the file")
+                reason = " ".join(str(error).replace(repr(path), "the file").split()) or type(error).__name__
                 advice = "Replace or remove it, or pass skip_unreadable=True"
                 raise ValueError(f"{path} cannot be read as an image ({reason}). {advice}.") from error
             self.skipped.append(os.path.relpath(path, self.folder))
             return None
-        image = ImageOps.exif_transpose(image)  # a telephone stores how it was held beside the pixels
         if image.mode != "RGB":
             kind = "grey" if image.mode in ("1", "L", "LA") else f"of mode {image.mode}"
             if image.mode not in CONVERTIBLE:

@@ -77,10 +77,14 @@ def save_results(
         "arms": arms,
     }
     path = results_folder() / f"{run.lecture}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        advice = 'Set os.environ["LECTURE_RESULTS"] to a folder that can be written, and run this cell again'
+        raise OSError(f"{path} cannot be written ({error.strerror}). Nothing is lost yet. {advice}.") from error
     return path
 
 

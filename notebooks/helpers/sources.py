@@ -18,29 +18,34 @@ from torchvision import datasets
 
 from helpers import cache
 from helpers.data import ImageSet
-from helpers.downloads import DataError, download, unpack, verified, write_whole, writing
+from helpers.downloads import download
+from helpers.files import DataError, unpack, verified, write_whole, writing
 from helpers.folders import PARTS, load_image_folder
 
 MNIST_MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 ]
-MNIST_FILES = {  # name: SHA-256 of the raw file, SHA-256 of name.gz as the mirrors serve it
+MNIST_FILES = {  # name: SHA-256 of the raw file, SHA-256 and bytes of name.gz as the mirrors serve it
     "train-images-idx3-ubyte": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        9_912_422,
     ),
     "train-labels-idx1-ubyte": (
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        28_881,
     ),
     "t10k-images-idx3-ubyte": (
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        1_648_877,
     ),
     "t10k-labels-idx1-ubyte": (
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        4_542,
     ),
 }
 CIFAR10_MIRRORS = [
@@ -48,6 +53,7 @@ CIFAR10_MIRRORS = [
     "https://www.cs.toronto.edu/~kriz/",  # the home site, which can take an hour
 ]
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
+CIFAR10_SIZE = 170_498_071  # bytes
 CIFAR10_CHECKSUM = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_BATCHES = {  # part: {file of the archive: MD5, as torchvision publishes it}
@@ -70,21 +76,24 @@ def find_mnist() -> Path:
     Raises DataError when a file cannot be had. A folder that is already good is only read.
     """
     folder = data_folder() / "MNIST" / "raw"
-    bad = [name for name, (checksum, _) in MNIST_FILES.items() if not verified(folder / name, checksum)]
+    bad = [name for name, (checksum, *_) in MNIST_FILES.items() if not verified(folder / name, checksum)]
     if bad:
         with writing("MNIST", folder, ".lock"):
-            for name in bad:
-                restore_mnist_file(folder, name)
+            for done, name in enumerate(bad):
+                restore_mnist_file(folder, name, others=bad[done + 1 :])
     return folder
 
 
 def load_mnist() -> tuple[ImageSet, ImageSet]:
     """MNIST's 60,000 training and 10,000 test images, (N, 1, 28, 28), from verified files. Raises DataError."""
-    find_mnist()
-    parts = [datasets.MNIST(data_folder(), train=train) for train in (True, False)]
-    classes = [str(digit) for digit in range(10)]
-    source = "raw files, SHA-256 verified"
-    return tuple(ImageSet(part.data.unsqueeze(1), part.targets, classes, "MNIST", source) for part in parts)
+    folder = find_mnist()
+    about = [str(digit) for digit in range(10)], "MNIST", "raw files, SHA-256 verified"
+    both = []
+    for part in ("train", "t10k"):  # not by datasets.MNIST, which prefers files of its old format that nobody verified
+        images = datasets.mnist.read_image_file(folder / f"{part}-images-idx3-ubyte")
+        labels = datasets.mnist.read_label_file(folder / f"{part}-labels-idx1-ubyte")
+        both.append(ImageSet(images.unsqueeze(1), labels, *about))
+    return tuple(both)
 
 
 def find_cifar10() -> Path:
@@ -165,7 +174,7 @@ def restore_cifar10(folder: Path, archive: Path) -> None:
     if not verified(archive, CIFAR10_CHECKSUM):
         found = "its SHA-256 is not CIFAR-10's" if archive.is_file() else "missing"
         try:
-            download(CIFAR10_MIRRORS, archive, CIFAR10_CHECKSUM)
+            download(CIFAR10_MIRRORS, archive, CIFAR10_CHECKSUM, CIFAR10_SIZE)
         except DataError as error:
             raise DataError(f"CIFAR-10: {archive} ({found}): {error}") from None
     folder.mkdir(exist_ok=True)
@@ -181,17 +190,23 @@ def restore_cifar10(folder: Path, archive: Path) -> None:
         raise DataError(f"CIFAR-10: {archive} holds no good {', '.join(wanted)}. Delete the archive and run again.")
 
 
-def restore_mnist_file(folder: Path, name: str) -> None:
-    """Make `folder/name` from `name.gz` beside it, or from a downloaded one, if its SHA-256 is not right."""
-    path, (checksum, packed_checksum) = folder / name, MNIST_FILES[name]
+def restore_mnist_file(folder: Path, name: str, others: list[str]) -> None:
+    """Make `folder/name` from `name.gz` beside it, or from a downloaded one, if its SHA-256 is not right.
+
+    `others` are files that will be needed after it; the message of a DataError names them too.
+    """
+    path, (checksum, packed_checksum, size) = folder / name, MNIST_FILES[name]
     if verified(path, checksum):  # another process was faster
         return
     found = "its SHA-256 is not MNIST's" if path.is_file() else "missing"
     packed = folder / f"{name}.gz"
-    if packed.is_file() and unpack(packed, path, checksum):
-        return
+    if packed.is_file():
+        if unpack(packed, path, checksum):
+            return
+        found += f", and {packed.name} does not hold it"
     try:
-        download(MNIST_MIRRORS, packed, packed_checksum)
+        download(MNIST_MIRRORS, packed, packed_checksum, size)
     except DataError as error:
-        raise DataError(f"MNIST: {path} ({found}): {error}") from None
+        more = f" Also needed: {', '.join(f'{other}.gz' for other in others)} (see data/README.md)." if others else ""
+        raise DataError(f"MNIST: {path} ({found}): {error}{more}") from None
     unpack(packed, path, checksum)

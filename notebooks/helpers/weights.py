@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.downloads import DataError, download, verified, write_whole, writing
+from helpers.downloads import download
+from helpers.files import DataError, verified, write_whole, writing
 from helpers.progress import LiveText
 from helpers.sources import data_folder
 
@@ -58,10 +59,9 @@ def find_imagenet_resnet18() -> Path:
         if not verified(path, RESNET18_CHECKSUM):  # else another process was faster
             found = "its SHA-256 is not torchvision's; kept, not used" if path.is_file() else "missing"
             try:
-                download(RESNET18_MIRRORS, path, RESNET18_CHECKSUM)
+                download(RESNET18_MIRRORS, path, RESNET18_CHECKSUM, RESNET18_BYTES)
             except DataError as error:
-                about = f"{RESNET18_BYTES:,} bytes, SHA-256 {RESNET18_CHECKSUM}"
-                raise DataError(f"ImageNet weights: {path} ({found}; wanted: {about}): {error}") from None
+                raise DataError(f"ImageNet weights: {path} ({found}): {error}") from None
     return path
 
 

@@ -144,7 +144,7 @@ def test_altered_download_never_gets_the_name(folder, published, mirror):
     mirror(published[:-1] + b"x")
     with pytest.raises(DataError, match="no mirror delivered it") as error:
         weights.imagenet_resnet18()
-    assert "(missing; wanted: 46,830,571 bytes, SHA-256" in one_line(error)
+    assert "(missing)" in one_line(error) and "46,830,571 bytes, SHA-256" in one_line(error)
     assert not [path for path in folder.iterdir() if path.suffix != ".lock"]
 
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from helpers.files import write_whole
 from helpers.environment import clock
+from helpers.files import write_whole
 from helpers.plots import COLOURS, use_style
 from helpers.results import load_results, results_folder, spread
 

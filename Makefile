@@ -23,7 +23,7 @@ help:
 	@echo "make scoreboard write the table of results into README.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
-	@echo "make bench      our training epoch against the 2018-style loop, side by side"
+	@echo "make bench      ours against 2018-style and today's loops, side by side, 15 minutes  (ROWS=lenet for one row)"
 	@echo "VENV=dir        use another environment than .venv"
 
 # Debian's Python may come without ensurepip; then the pip outside installs into the environment.
@@ -65,8 +65,12 @@ check: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
+# ROWS=lenet,resnet18 runs only these; PEERS=1 adds Lightning and fastai; README=1 puts the tables into README.md.
 bench: $(READY)
-	$(PYTHON) tests/benchmark_lenet.py
+	$(if $(PEERS),python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target build/peers \
+	  -r tests/benchmarks/requirements-peers.txt)
+	$(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(PEERS),--peers) $(if $(README),--readme)
 
 clean:
 	rm -rf build

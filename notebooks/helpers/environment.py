@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torchvision
 
+from helpers.plan import Plan, keep_freed_memory, plan_for
+
 PROFILES = {
     "quick": "embedded sample data, tiny budget, no network",
     "laptop": "real data, a budget for a CPU within about 15 minutes",
@@ -30,7 +32,7 @@ class Run:
     reason: str  # why this profile
     device: torch.device
     device_name: str  # for people: the processor's or the card's name, or why CUDA is not used
-    precision: torch.dtype  # type of the matrix products in training: torch.float32 or torch.bfloat16
+    plan: Plan  # number type, memory layout and optimizer kernels for this device
     threads: int  # CPU threads torch may use
     seed: int
 
@@ -39,7 +41,8 @@ class Run:
         lines = {
             "lecture": self.lecture,
             "profile": f"{self.profile} ({self.reason})",
-            "device": f"{self.device.type} · {self.device_name} · {str(self.precision).removeprefix('torch.')}",
+            "device": f"{self.device.type} · {self.device_name}",
+            "plan": str(self.plan),
             "threads": str(self.threads),
             "data": data,
             "seed": str(self.seed),
@@ -50,7 +53,7 @@ class Run:
 
 
 def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device: str | None = None) -> Run:
-    """Settle profile, device, precision and threads once, and seed the random numbers.
+    """Settle profile, device, plan and threads once, and seed the random numbers.
 
     The profile is the environment variable LECTURE_PROFILE (default "auto"). `find_data` makes sure that the real
     dataset is on disk, and raises OSError with a one-line reason where it cannot; it is not called in the quick
@@ -58,10 +61,11 @@ def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device
     """
     threads = available_threads()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     chosen, device_name = choose_device(device)
     profile, reason = choose_profile(os.environ.get("LECTURE_PROFILE", "auto"), chosen.type == "cuda", find_data)
     seed_everything(seed)
-    return Run(lecture, profile, reason, chosen, device_name, choose_precision(chosen), threads, seed)
+    return Run(lecture, profile, reason, chosen, device_name, plan_for(chosen), threads, seed)
 
 
 def choose_profile(requested: str, cuda: bool, find_data: Callable[[], Path]) -> tuple[str, str]:
@@ -102,13 +106,6 @@ def choose_device(wanted: str | None = None) -> tuple[torch.device, str]:
             return torch.device(kind), "; ".join([name, *notes])
         notes.append(f"{kind} not used: a 3×3 convolution of ones gave {nine} instead of 9")
     raise RuntimeError(f"{'; '.join(notes)}. Leave `device` out to let the lecture choose.")
-
-
-def choose_precision(device: torch.device) -> torch.dtype:
-    """The type for matrix products in training: bfloat16 on CUDA cards with units for it (Ampere on), else float32."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        return torch.bfloat16
-    return torch.float32
 
 
 def processor_name() -> str:

@@ -2,7 +2,7 @@
 
 Batches are any iterable of (images, labels) with a length: `helpers.data.Batches`, or a `DataLoader`.
 Losses are means over samples, accuracies fractions in [0, 1]. The device is the one the model is on. `precision` is
-the type of the matrix products in training; without it, `environment.choose_precision` decides for the device.
+the type of the matrix products in training; without it, `plan.plan_for` decides for the device.
 """
 
 import copy
@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from helpers.environment import choose_precision, clock
+from helpers.environment import clock
+from helpers.plan import plan_for
 from helpers.progress import LiveText, Progress
 
 
@@ -43,7 +44,7 @@ def train_one_epoch(
     never has to wait for Python within the epoch.
     """
     device = next(model.parameters()).device
-    precision = precision or choose_precision(device)
+    precision = precision or plan_for(device).precision
     training_mode(model)
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)

@@ -13,7 +13,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs slides check bench clean
+.PHONY: help lectures test lab outputs slides check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      our training epoch against the 2018-style loop, side by side"
+	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
 	@echo "VENV=dir        use another environment than .venv"
 
 # Debian's Python may come without ensurepip; then the pip outside installs into the environment.
@@ -62,6 +63,11 @@ check: $(READY)
 
 bench: $(READY)
 	$(PYTHON) tests/benchmark_lenet.py
+
+soak: export FUZZ_EXAMPLES := 2000
+soak: $(READY)
+	$(PYTHON) tests/soak.py
+	$(PYTHON) -m pytest -q tests/test_fuzz_checkpoints.py
 
 clean:
 	rm -rf build

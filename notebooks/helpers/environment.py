@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import torchvision
 
+from helpers.checkpoint import Checkpoint, checkpoint_folder
+
 PROFILES = {
     "quick": "embedded sample data, tiny budget, no network",
     "laptop": "real data, a budget for a CPU within about 15 minutes",
@@ -46,6 +48,12 @@ class Run:
             f" · torchvision {torchvision.__version__}",
         }
         return "\n".join(f"{name:9}{text}" for name, text in lines.items())
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """Where `training.fit` keeps the run called `name`, for example "improved"; None in the quick profile."""
+        if self.profile == "quick":
+            return None
+        return Checkpoint(checkpoint_folder(self.lecture), name, {"lecture": self.lecture, "profile": self.profile})
 
 
 def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device: str | None = None) -> Run:

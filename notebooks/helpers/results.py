@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from helpers import checkpoint
 from helpers.complexity import count_parameters, layer_table, saved_activation_bytes
 from helpers.data import ImageSet
 from helpers.environment import Run, clock
@@ -48,7 +49,10 @@ def arm_record(
 
 
 def save_results(run: Run, train_set: ImageSet, test_set: ImageSet, image_size: int, arms: dict[str, dict]) -> Path:
-    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path."""
+    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path.
+
+    Then the lecture is complete: its checkpoints are deleted, so that running it again trains anew.
+    """
     content = {
         "lecture": run.lecture,
         "profile": run.profile,
@@ -70,6 +74,8 @@ def save_results(run: Run, train_set: ImageSet, test_set: ImageSet, image_size: 
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
+    if run.profile != "quick":  # which has none, and must leave those of another run alone
+        checkpoint.remove_all(checkpoint.checkpoint_folder(run.lecture))
     return path
 
 

@@ -159,14 +159,15 @@ def fit(
             how += " after deleting its checkpoint"
         show(f"{history.table()}\nComplete: {len(history)} of {epochs} epochs. {how}.", final=True)
         return
-    checks.check_run(model, train_batches, test_batches, optimizer)
     images = len(train_batches.dataset)
     if checks.leaves_single(train_batches) and checks.learns_statistics(model):
         warning.show(f"Of {images:,} images the last batch would hold one: in training it is left out.", final=True)
     bar = Progress(lambda line: show(f"{history.table()}\n{line}"), "images", images * (epochs - len(history)))
     with Interrupts() as interrupts:
-        finished = snapshot(parts)
+        finished, start, trained = None, 0.0, 0.0
         try:
+            checks.check_run(model, train_batches, test_batches, optimizer)
+            finished = snapshot(parts)
             while len(history) < epochs:
                 start = trained = time.perf_counter()
                 train = train_one_epoch(model, train_batches, criterion, optimizer, scheduler, precision, bar.update)
@@ -188,7 +189,8 @@ def fit(
                     advice = "In the test: make its batches smaller."
                     if trained == start:
                         advice = smaller_batch(model, train_batches, criterion, optimizer, precision)
-                restore(parts, finished)
+                if finished is not None:
+                    restore(parts, finished)
             back = f"all is back at the end of epoch {len(history)}."
             if isinstance(error, KeyboardInterrupt):
                 note = f"Stopped in epoch {len(history) + 1}: {back} Run this cell again to go on from there."

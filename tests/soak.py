@@ -24,6 +24,7 @@ from torch import nn
 
 from helpers import downloads
 from helpers.checkpoint import Checkpoint
+from helpers.checksummed import read_verified
 from helpers.data import Batches, ImageSet, RandomAffine, RandomFlip
 from helpers.environment import seed_everything
 from helpers.runsettings import checksum
@@ -191,6 +192,10 @@ def soak(kills: int, seed: int) -> list[str]:
                     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
                         problems.append(f"run {runs}: the process failed by itself after {lines}")
                         break
+                    broken = [path.name for path in folder.glob("*.checkpoint") if read_verified(path)[0] is None]
+                    broken += [path.name for path in folder.glob("payload.bin") if path.read_bytes() != PAYLOAD]
+                    if broken:
+                        problems.append(f"run {runs}: unreadable after {sent}: {broken}")
                     if sent:
                         by_signal[sent.name] += 1
                         counts["downloading" if loads else "training"] += 1

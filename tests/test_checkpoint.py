@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from helpers import checkpoint, environment, results
+from helpers import checkpoint, checksummed, environment, results
 from helpers.checkpoint import Checkpoint, CheckpointError
 from helpers.data import Batches
 from helpers.training import History, fit
@@ -83,7 +83,11 @@ def test_new_objects_go_on_and_then_are_complete(noise_set, where, capsys):
     calls = []
     after = train(second, where, 3, on_epoch_end=lambda history: calls.append(len(history)))
     out = capsys.readouterr().out
-    assert "Resumed after epoch 3" in out and "Complete: 3 of 3 epochs" in out and "deleting its checkpoint" in out
+    assert (
+        "Resumed after epoch 3" in out
+        and "Complete: 3 of 3 epochs" in out
+        and "after run.checkpoint('improved').remove()" in out
+    )
     assert calls == [3] and after == before and same(weights(first), weights(second))
     train(second, where, 4, after)  # more epochs are no other setting
     assert sorted(where.files()) == [3, 4]
@@ -124,7 +128,9 @@ def test_nothing_intact_is_said_and_never_a_silent_start(noise_set, where):
         path.write_bytes(path.read_bytes()[:-7])
     parts = new_run(noise_set)
     before = weights(parts)
-    with pytest.raises(CheckpointError, match=r"No checkpoint of 'improved'.*Delete them to start over") as error:
+    with pytest.raises(
+        CheckpointError, match=r"No checkpoint of 'improved'.*start over with run.checkpoint\('improved'\).remove\(\)"
+    ) as error:
         train(parts, where, 3)
     assert "\n" not in str(error.value) and str(where.folder) in str(error.value)
     assert same(before, weights(parts)) and len(where.files()) == 2
@@ -214,8 +220,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, noise_set, where, pickl
     train(new_run(noise_set), where, 1)
     path, trace = where.files()[1], tmp_path / "ran"
     with path.open("wb") as file:  # with a right checksum: anybody can work that out
-        digesting = checkpoint.Digesting(file)
-        content = {"epoch": 1, "settings": Malicious(trace)}
+        digesting = checksummed.Digesting(file)
+        content = {"epoch": 1, "settings": Malicious(trace), "history": {}, "states": []}
         torch.save(content, digesting) if pickled_by == "torch" else pickle.dump(content, digesting, protocol=2)
         file.write(digesting.digest.digest())
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -309,14 +315,14 @@ def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(noi
 
 
 def test_a_signal_while_saving_waits_until_the_file_is_whole(noise_set, where, monkeypatch):
-    whole = checkpoint.write_with_checksum
+    whole = checkpoint.write_verifiable
 
     def write(file, content):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
         whole(file, content)
 
-    monkeypatch.setattr(checkpoint, "write_with_checksum", write)
+    monkeypatch.setattr(checkpoint, "write_verifiable", write)
     history = History()
     with pytest.raises(KeyboardInterrupt):
         train(new_run(noise_set), where, 3, history)

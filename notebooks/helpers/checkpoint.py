@@ -1,26 +1,20 @@
 """Checkpoints: a training run on disk after each epoch, so that it can go on when its kernel has died.
 
-A file holds what `torch.save` writes, followed by the SHA-256 of that. It gets its name only when it is complete, and
-the file of the epoch before is kept. It is read only when the checksum is right, and then with `weights_only=True`,
-which cannot run code. What a run consists of is decided by `training.fit`, not here.
+A file gets its name only when it is complete, and the file of the epoch before is kept. How a file is written and
+verified stands in `checksummed.py`; what a run consists of is decided by `training.fit`.
 """
 
-import copy
-import hashlib
-import io
+import contextlib
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
-import torch
+from helpers.checksummed import read_verified, size_of, write_through, write_verifiable
 
-CHECKSUM_BYTES = 32
+NEEDED = {"epoch", "settings", "history", "states"}
 
 
 class CheckpointError(RuntimeError):
@@ -60,6 +54,10 @@ class Checkpoint:
         for path in self.files().values():
             path.unlink(missing_ok=True)
 
+    def start_over(self) -> str:
+        """What to do, as the end of a sentence."""
+        return f"start over with run.checkpoint({self.name!r}).remove()"
+
     def save(self, epoch: int, content: dict) -> str:
         """Write the file of this epoch and keep the one before. Returns "", or one line why it could not be written.
 
@@ -71,24 +69,25 @@ class Checkpoint:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with partial.open("wb") as file:
-                    write_with_checksum(file, {"epoch": epoch, **content})
-                unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(partial)
-                if unsafe:
-                    raise OSError(0, f"it holds {', '.join(unsafe)}, which could not be read back safely")
+                    write_verifiable(file, {"epoch": epoch, **content})
                 partial.replace(path)  # atomic
+                write_through(self.folder)
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            needed = f"{size_of(content) / 1e6:,.1f} MB needed"
-            return f"The checkpoint of epoch {epoch} is not saved: {error.strerror} ({needed}{self.free_space()})."
-        earlier = max((number for number in self.files() if number < epoch), default=epoch)
-        for number, other in self.files().items():
-            if number not in (epoch, earlier):
-                other.unlink(missing_ok=True)
-        for left_behind in self.folder.glob("*.partial"):  # by a process that was killed while it wrote
-            if left_behind.name.startswith(f"{self.name}."):
-                left_behind.unlink(missing_ok=True)
+            reason = f"{error.strerror or error} ({size_of(content) / 1e6:,.1f} MB needed{self.free_space()})"
+            return f"The checkpoint of epoch {epoch} is not saved: {reason}."
+        self.clean_up(epoch)
         return ""
+
+    def clean_up(self, epoch: int) -> None:
+        """Keep this epoch and the one before, and nothing that a process left behind which was killed while writing."""
+        earlier = max((number for number in self.files() if number < epoch), default=epoch)
+        old = [path for number, path in self.files().items() if number not in (epoch, earlier)]
+        old += [path for path in self.folder.glob("*.partial") if path.name.startswith(f"{self.name}.")]
+        with contextlib.suppress(OSError):  # the next epoch tries again
+            for path in old:
+                path.unlink(missing_ok=True)
 
     def free_space(self) -> str:
         """The free space where the files are, as the rest of a sentence."""
@@ -103,70 +102,25 @@ class Checkpoint:
         damaged = []
         for epoch, path in self.files().items():
             content, reason = read_verified(path)
-            if content is None or content.get("epoch") != epoch:
-                damaged.append(f"{path.name} is damaged ({reason or 'it is of another epoch'})")
+            if content is not None and not (content.keys() >= NEEDED and content["epoch"] == epoch):
+                content, reason = None, "not the checkpoint of this epoch"
+            if content is None:
+                damaged.append(f"{path.name} is damaged ({reason})")
                 continue
             different = differences(content["settings"], settings)
             if different:
                 raise CheckpointError(
                     f"The checkpoint {path} was made with other settings: {different}. It is kept, and nothing was"
-                    f" trained. Set them back to go on after epoch {epoch}, or delete it to start over."
+                    f" trained. Set them back to go on after epoch {epoch}, or {self.start_over()}."
                 )
             note = f"{'; '.join(damaged)}: the one before is used." if damaged else ""
             return content, note
         if damaged:
             raise CheckpointError(
                 f"No checkpoint of {self.name!r} in {self.folder} can be read: {'; '.join(damaged)}. Nothing was"
-                " trained. Delete them to start over."
+                f" trained. Copy them elsewhere if you want to look at them, then {self.start_over()}."
             )
         return None, ""
-
-
-class Digesting:
-    """A file open for writing that also works out the SHA-256 of what is written."""
-
-    def __init__(self, file: BinaryIO):
-        self.file, self.digest, self.error = file, hashlib.sha256(), None
-
-    def write(self, data: bytes) -> int:
-        """Called by `torch.save`, which turns an OSError into words of its own; so it is noted here."""
-        self.digest.update(data)
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        """Called by `torch.save` at its end."""
-        self.file.flush()
-
-
-def write_with_checksum(file: BinaryIO, content: dict) -> None:
-    """Write content and checksum to the disk itself. Raises OSError where there is no room."""
-    digesting = Digesting(file)
-    try:
-        torch.save(plain(content), digesting)
-    except (RuntimeError, pickle.PicklingError, AttributeError, TypeError) as error:  # the last three: pickle's
-        raise digesting.error or OSError(0, f"torch cannot store it, {str(error).splitlines()[0]}") from None
-    file.write(digesting.digest.digest())
-    file.flush()
-    os.fsync(file.fileno())  # else a power cut after the renaming could leave an empty file
-
-
-def read_verified(path: Path) -> tuple[dict | None, str]:
-    """The content of a file, on the CPU, or None and the reason."""
-    try:
-        data = path.read_bytes()
-        stored, data = data[-CHECKSUM_BYTES:], data[:-CHECKSUM_BYTES]
-        if hashlib.sha256(data).digest() != stored:
-            return None, f"{len(data) + len(stored):,} bytes, wrong SHA-256"
-        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except OSError as error:
-        return None, error.strerror or str(error)
-    except Exception as error:  # torch.load fails in many ways on a file that was never a checkpoint
-        return None, f"not loaded: {type(error).__name__}"
-    return (content, "") if isinstance(content, dict) and "settings" in content else (None, "not a checkpoint")
 
 
 def differences(then: Mapping, now: Mapping) -> str:
@@ -174,25 +128,3 @@ def differences(then: Mapping, now: Mapping) -> str:
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     shown = [f"{key} was {then.get(key, 'not there')}, now {now.get(key, 'not there')}" for key in keys[:4]]
     return "; ".join(shown) + (f"; and {len(keys) - 4} more" if len(keys) > 4 else "")
-
-
-def plain(value: object) -> object:
-    """The same with Python's numbers in place of NumPy's, which `weights_only=True` would refuse to load."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        same = copy.copy(value)  # keeps what a state dict notes beside its entries
-        same.clear()
-        same.update({plain(key): plain(part) for key, part in value.items()})
-        return same
-    if type(value) in (list, tuple):
-        return type(value)(plain(part) for part in value)
-    return value
-
-
-def size_of(value: object) -> int:
-    """Bytes of all tensors in nested dicts and lists."""
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
-    return sum(size_of(part) for part in parts)

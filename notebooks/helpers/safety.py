@@ -102,6 +102,20 @@ def lost_text(error: BaseException, epoch: int, saved: bool) -> str:
     )
 
 
+def explain(error: BaseException, epoch: int, advice: str) -> None:
+    """Raise in plain words what ended the epoch after `epoch`, if it is a loss that is no number or a lack of memory.
+
+    `advice` is on memory, and empty for other errors. All was taken back to the end of `epoch` before.
+    """
+    back = f"all is back at the end of epoch {epoch}."
+    if advice:
+        text = f"Epoch {epoch + 1}: out of memory; it is free again, and {back} {advice}"
+        raise torch.OutOfMemoryError(text) from None
+    if isinstance(error, FloatingPointError):
+        text = f"Epoch {epoch + 1}, {error}; {back} Lower the step size, or look for broken images."
+        raise FloatingPointError(text) from None
+
+
 def free_memory(error: BaseException, parts: list) -> None:
     """Let go of what a failed step still holds: its variables, gradients, and memory that torch keeps for later."""
     traceback.clear_frames(error.__traceback__)

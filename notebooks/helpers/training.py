@@ -20,7 +20,7 @@ from helpers.environment import choose_precision
 from helpers.history import History, Score
 from helpers.progress import LiveText, Progress
 from helpers.runsettings import run_settings
-from helpers.safety import Interrupts, device_lost, free_memory, lost_text, out_of_memory, restore, snapshot
+from helpers.safety import Interrupts, device_lost, explain, free_memory, lost_text, out_of_memory, restore, snapshot
 
 CHECK_EVERY = 100  # batches on a GPU between two looks at the loss, each of which waits for the GPU
 
@@ -156,7 +156,7 @@ def fit(
     if len(history) >= epochs:
         how = "Raise `epochs` to go on, or start over with a new model, optimizer and History()"
         if checkpoint is not None:
-            how += " after deleting its checkpoint"
+            how += f" after run.checkpoint({checkpoint.name!r}).remove()"
         show(f"{history.table()}\nComplete: {len(history)} of {epochs} epochs. {how}.", final=True)
         return
     images = len(train_batches.dataset)
@@ -191,16 +191,10 @@ def fit(
                         advice = smaller_batch(model, train_batches, criterion, optimizer, precision)
                 if finished is not None:
                     restore(parts, finished)
-            back = f"all is back at the end of epoch {len(history)}."
             if isinstance(error, KeyboardInterrupt):
-                note = f"Stopped in epoch {len(history) + 1}: {back} Run this cell again to go on from there."
-                show(f"{history.table()}\n{note}", final=True)
-            elif advice:
-                text = f"Epoch {len(history) + 1}: out of memory; it is free again, and {back} {advice}"
-                raise torch.OutOfMemoryError(text) from None
-            elif isinstance(error, FloatingPointError):
-                text = f"Epoch {len(history) + 1}, {error}; {back} Lower the step size, or look for broken images."
-                raise FloatingPointError(text) from None
+                note = f"Stopped in epoch {len(history) + 1}: all is back at the end of epoch {len(history)}."
+                show(f"{history.table()}\n{note} Run this cell again to go on from there.", final=True)
+            explain(error, len(history), advice)
             raise
     show(f"{history.table()}\n{history.summary()}", final=True)
 

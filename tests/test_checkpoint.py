@@ -122,6 +122,15 @@ def test_a_flipped_bit_falls_back_to_the_one_before(noise_set, where, capsys, wh
     assert where.load(train(new_run(noise_set), where, 3).settings)[0]["epoch"] == 3  # the damaged one was replaced
 
 
+def test_a_file_renamed_to_another_epoch_is_not_taken_for_it(noise_set, where, capsys):
+    train(new_run(noise_set), where, 3)
+    where.files()[2].rename(where.folder / "improved.0009.checkpoint")
+    train(new_run(noise_set), where, 4)
+    out = capsys.readouterr().out
+    assert "improved.0009.checkpoint is damaged (not the checkpoint of this epoch)" in out
+    assert "Resumed after epoch 3" in out and sorted(where.files()) == [3, 4]
+
+
 def test_nothing_intact_is_said_and_never_a_silent_start(noise_set, where):
     train(new_run(noise_set), where, 3)
     for path in where.files().values():
@@ -202,6 +211,7 @@ def test_pretrained_weights_are_another_run(noise_set, where):
 def test_numpy_numbers_do_not_break_loading(noise_set, where):
     named = Checkpoint(where.folder, "improved", {"images": np.int64(25)})
     train(new_run(noise_set, step_size=np.float64(1e-3)), named, 1)
+    assert sorted(named.files()) == [1]
     assert len(train(new_run(noise_set, step_size=np.float64(1e-3)), named, 2)) == 2
 
 

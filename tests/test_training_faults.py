@@ -2,6 +2,7 @@
 
 import copy
 import math
+import weakref
 
 import pytest
 import torch
@@ -69,6 +70,13 @@ def test_a_nan_loss_stops_at_its_batch_with_the_last_good_weights(noise_set):
     )
 
 
+def test_a_nan_loss_is_found_where_the_loss_is_looked_at_only_at_the_end(noise_set, monkeypatch):
+    """As on a GPU, where each look would have to wait."""
+    monkeypatch.setitem(training.CHECK_EVERY, "cpu", 100)
+    with pytest.raises(FloatingPointError, match=r"Epoch 2, batch 2: the loss is nan at step size 0\.01"):
+        run(small_net(), Batches(noise_set, 10, TurnsBad(10)))
+
+
 def test_a_step_size_that_is_too_large_stops_at_the_first_infinite_loss(noise_set):
     model = small_net()
     before = copy.deepcopy(model.state_dict())
@@ -77,8 +85,7 @@ def test_a_step_size_that_is_too_large_stops_at_the_first_infinite_loss(noise_se
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_first_bad_batch_is_named_where_the_loss_is_looked_at_rarely(noise_set, monkeypatch):
-    """As on a GPU: only at the end of the epoch."""
+def test_the_first_bad_batch_is_the_one_that_is_named():
     losses = [torch.tensor(value) for value in (1.0, math.inf, math.nan, 2.0)]
     trail = list(zip(losses, [0.4, 0.3, 0.2, 0.1], strict=True))
     with pytest.raises(FloatingPointError, match=r"batch 2: the loss is inf at step size 0.3"):
@@ -109,8 +116,11 @@ class Limited(nn.Module):
         self.net, self.room, self.error = small_net(), room, error
 
     def forward(self, x):
+        activations = torch.zeros(3)
+        self.last = weakref.ref(activations)
         if len(x) > self.room:
-            raise self.error
+            self.failed = self.last
+            raise type(self.error)(*self.error.args)
         return self.net(x)
 
 
@@ -131,7 +141,7 @@ def test_out_of_memory_names_a_batch_that_fits_and_takes_everything_back(noise_s
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not optimizer.state and torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert caught.value.__suppress_context__
+    assert caught.value.__suppress_context__ and model.failed() is None  # although the first error is still known
     model.room, history = 25, History()
     run(model, Batches(noise_set, 5, as_floats), history=history, optimizer=torch.optim.AdamW(model.parameters()))
     assert len(history) == 2

@@ -23,16 +23,12 @@ class Digesting:
     """A file open for writing that also works out the SHA-256 of what is written."""
 
     def __init__(self, file: BinaryIO):
-        self.file, self.digest, self.error = file, hashlib.sha256(), None
+        self.file, self.digest = file, hashlib.sha256()
 
     def write(self, data: bytes) -> int:
-        """Called by `torch.save`, which turns an OSError into words of its own; so it is noted here."""
+        """Called by `torch.save`."""
         self.digest.update(data)
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
+        return self.file.write(data)
 
     def flush(self) -> None:
         """Called by `torch.save` at its end."""
@@ -49,7 +45,7 @@ def write_verifiable(file: BinaryIO, content: dict) -> None:
         with config.patch("save.compute_crc32", False):  # torch's own checksums would only cost time
             torch.save(plain(content), digesting)
     except (RuntimeError, pickle.PicklingError, AttributeError, TypeError) as error:  # the last three: pickle's
-        raise digesting.error or OSError(0, f"torch cannot store it, {str(error).splitlines()[0]}") from None
+        raise OSError(0, f"torch cannot store it, {str(error).splitlines()[0]}") from None
     file.write(digesting.digest.digest())
     file.flush()
     unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file.name)

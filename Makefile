@@ -13,7 +13,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides check bench clean
+.PHONY: help lectures test lab outputs scoreboard slides check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -24,6 +24,7 @@ help:
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      ours against 2018-style and today's loops, side by side, 15 minutes  (ROWS=lenet for one row)"
+	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
 	@echo "VENV=dir        use another environment than .venv"
 
 # Debian's Python may come without ensurepip; then the pip outside installs into the environment.
@@ -71,6 +72,11 @@ bench: $(READY)
 	  -r tests/benchmarks/requirements-peers.txt)
 	$(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(PEERS),--peers) $(if $(README),--readme)
+
+soak: export FUZZ_EXAMPLES := 2000
+soak: $(READY)
+	$(PYTHON) tests/soak.py
+	$(PYTHON) -m pytest -q tests/test_fuzz_checkpoints.py
 
 clean:
 	rm -rf build

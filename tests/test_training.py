@@ -181,8 +181,8 @@ class Interrupted:
         return len(self.batches)
 
     def __iter__(self):
-        self.epoch -= 1
         for i, batch in enumerate(self.batches):
+            self.epoch -= i == 1
             if self.epoch == 0 and i == 1:
                 raise KeyboardInterrupt
             yield batch

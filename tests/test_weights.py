@@ -154,7 +154,8 @@ def test_without_network_one_line_says_what_to_do(folder, content, monkeypatch):
     path = folder / weights.RESNET18_FILE
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"LECTURE_OFFLINE=1. Copy resnet18-f37072fd.pth \(46,830,571 bytes, .*\) from https://") as error:
+    wanted = r"LECTURE_OFFLINE=1. Copy resnet18-f37072fd.pth \(46,830,571 bytes, .*\) from https://"
+    with pytest.raises(DataError, match=wanted) as error:
         weights.imagenet_resnet18()
     assert ("(missing" if content is None else "kept, not used") in one_line(error)
     assert content is None or path.read_bytes() == content

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torchvision
 
+from helpers.checkpoint import Checkpoint, checkpoint_folder
+from helpers.outoforder import name_missing_sections
 from helpers.plan import Plan, keep_freed_memory, plan_for
 
 PROFILES = {
@@ -51,6 +53,12 @@ class Run:
         }
         return "\n".join(f"{name:9}{text}" for name, text in lines.items())
 
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """Where `training.fit` keeps the run called `name`, for example "improved"; None in the quick profile."""
+        if self.profile == "quick":
+            return None
+        return Checkpoint(checkpoint_folder(self.lecture), name, {"lecture": self.lecture, "profile": self.profile})
+
 
 def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device: str | None = None) -> Run:
     """Settle profile, device, plan and threads once, and seed the random numbers.
@@ -59,6 +67,7 @@ def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device
     dataset is on disk, and raises OSError with a one-line reason where it cannot; it is not called in the quick
     profile. `device` ("cpu", "cuda", "mps") overrides the choice.
     """
+    name_missing_sections(lecture)
     threads = available_threads()
     torch.set_num_threads(threads)
     keep_freed_memory()

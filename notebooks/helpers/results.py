@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from helpers import checkpoint
 from helpers.complexity import count_parameters, layer_table, saved_activation_bytes
 from helpers.data import ImageSet
 from helpers.environment import Run, clock
@@ -57,6 +58,8 @@ def save_results(
 ) -> Path:
     """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path.
 
+    Then the lecture is complete: its checkpoints are deleted, so that running it again trains anew.
+
     `pretrained` says what the weights had been trained on that some arms started from.
     """
     content = {
@@ -85,6 +88,8 @@ def save_results(
     except OSError as error:
         advice = 'Set os.environ["LECTURE_RESULTS"] to a folder that can be written, and run this cell again'
         raise OSError(f"{path} cannot be written ({error.strerror}). Nothing is lost yet. {advice}.") from error
+    if run.profile != "quick":  # which has none, and must leave those of another run alone
+        checkpoint.remove_all(checkpoint.checkpoint_folder(run.lecture))
     return path
 
 

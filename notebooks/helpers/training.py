@@ -7,25 +7,22 @@ the type of the matrix products in training; without it, `plan.plan_for` decides
 
 import copy
 import itertools
-import statistics
+import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from helpers.environment import clock
+from helpers import checks
+from helpers.checkpoint import Checkpoint
+from helpers.history import History, Score
 from helpers.plan import plan_for
 from helpers.progress import LiveText, Progress
+from helpers.runsettings import run_settings
+from helpers.safety import Interrupts, device_lost, explain, free_memory, lost_text, out_of_memory, restore, snapshot
 
-
-class Score(NamedTuple):
-    """How a model did on a set of images."""
-
-    loss: float  # mean over the images
-    accuracy: float  # fraction in [0, 1]
+CHECK_EVERY = {"cpu": 1}  # batches between two looks at the loss; elsewhere 100, since each look waits for the device
 
 
 def train_one_epoch(
@@ -41,7 +38,8 @@ def train_one_epoch(
 
     A `scheduler` is stepped after every batch. `on_batch` is told how many images a finished step had.
     The score is gathered while the weights change, and stays on the device until the end, so that a GPU
-    never has to wait for Python within the epoch.
+    rarely has to wait for Python within the epoch. A last batch of one image is left out where batch norm trains.
+    Raises FloatingPointError at the first loss that is NaN or infinite (on a GPU up to 100 batches later).
     """
     device = next(model.parameters()).device
     precision = precision or plan_for(device).precision
@@ -49,11 +47,13 @@ def train_one_epoch(
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
-    for images, labels in batches:
+    trail = []  # loss and step size of each batch
+    for images, labels in checks.without_single(batches, model):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = model(images)  # (B, classes)
             loss = criterion(logits, labels)
+        trail.append((loss.detach(), optimizer.param_groups[0]["lr"]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,9 +63,21 @@ def train_one_epoch(
         correct += (logits.detach().argmax(dim=1) == labels).sum()
         count += len(labels)
         on_batch(len(labels))
+        if len(trail) % CHECK_EVERY.get(device.type, 100) == 0:
+            check_finite(loss_sum, trail)
     if count == 0:
         raise ValueError("There was no batch to train on: the data are empty, or were an iterator already used up.")
+    check_finite(loss_sum, trail)
     return Score(loss_sum.item() / count, correct.item() / count)
+
+
+def check_finite(loss_sum: torch.Tensor, trail: list) -> None:
+    """Raise FloatingPointError for the first loss that is NaN or infinite. Waits for the device."""
+    if math.isfinite(loss_sum.item()):
+        return
+    for batch, (loss, step_size) in enumerate(trail, 1):
+        if batch == len(trail) or not math.isfinite(loss.item()):
+            raise FloatingPointError(f"batch {batch}: the loss is {loss.item()} at step size {float(step_size):g}")
 
 
 def training_mode(model: nn.Module) -> None:
@@ -91,53 +103,17 @@ def predict(model: nn.Module, batches: Iterable) -> tuple[torch.Tensor, torch.Te
     model.train(was_training)
     if not pairs:
         raise ValueError("There was no batch to evaluate: the data are empty, or were an iterator already used up.")
-    logits, labels = zip(*pairs, strict=True)
-    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    logits, labels = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
+    broken = logits.isnan().any(dim=1).sum().item()
+    if broken:
+        raise FloatingPointError(f"test: the logits of {broken} of {len(logits)} images are NaN, which is no answer")
+    return logits, labels
 
 
 def evaluate(model: nn.Module, batches: Iterable, criterion: Callable) -> Score:
     """Loss and accuracy of the model in evaluation mode, over all images at once."""
     logits, labels = predict(model, batches)
     return Score(criterion(logits, labels).item(), (logits.argmax(dim=1) == labels).double().mean().item())
-
-
-@dataclass
-class History:
-    """What happened in each finished epoch of one run. Every list has one entry an epoch."""
-
-    train_loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    test_loss: list[float] = field(default_factory=list)
-    test_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # training and test of the epoch together
-    images_per_second: list[float] = field(default_factory=list)  # in training
-
-    def append(self, train: Score, test: Score, seconds: float, images_per_second: float) -> None:
-        """Add one finished epoch."""
-        self.train_loss.append(train.loss)
-        self.train_accuracy.append(train.accuracy)
-        self.test_loss.append(test.loss)
-        self.test_accuracy.append(test.accuracy)
-        self.seconds.append(seconds)
-        self.images_per_second.append(images_per_second)
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-    def table(self) -> str:
-        """One line an epoch."""
-        lines = ["epoch   train loss  accuracy    test loss  accuracy      time"]
-        for i in range(len(self)):
-            lines.append(
-                f"{i + 1:5}   {self.train_loss[i]:10.4f}  {self.train_accuracy[i]:8.2%}"
-                f"   {self.test_loss[i]:10.4f}  {self.test_accuracy[i]:8.2%}   {self.seconds[i]:5.1f} s"
-            )
-        return "\n".join(lines)
-
-    def summary(self) -> str:
-        """Epochs, time and speed of the run."""
-        speed = statistics.median(self.images_per_second)
-        return f"{len(self)} epochs in {clock(sum(self.seconds))} · {speed:,.0f} training images/s"
 
 
 def fit(
@@ -152,56 +128,115 @@ def fit(
     precision: torch.dtype | None = None,
     on_epoch_end: Callable[[History], None] = lambda history: None,
     verbose: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train until `history` holds `epochs` epochs, with an evaluation on the test batches after each.
 
-    The run belongs to its history: called again with the same one, `fit` goes on where it stopped. When it is
-    interrupted, model, optimizer, scheduler and random numbers go back to the end of the last finished epoch, and
-    the interrupt is raised again. `on_epoch_end` gets the history so far, for example `plots.live_curves()`.
-    `verbose=False` shows nothing, for short and for repeated runs.
+    The run belongs to its history: called again with the same one, `fit` goes on where it stopped. With a
+    `checkpoint` (see `environment.Run.checkpoint`) each finished epoch is also on disk, and an empty history goes on
+    from there, to the same bits. Whatever ends an epoch early, an interrupt or an error, takes model, optimizer,
+    scheduler and random numbers back to the end of the last finished epoch and is raised again.
+    `on_epoch_end` gets the history so far, for example `plots.live_curves()`; after a resume it is called once.
+    `verbose=False` shows only what went wrong, for short and for repeated runs.
     """
-    live = LiveText()
+    live, warning = LiveText(), LiveText()
     show = live.show if verbose else lambda text, final=False: None
-    if len(history) >= epochs:
-        show(
-            f"Complete: {len(history)} of {epochs} epochs. Raise `epochs` to go on, or start over with a new model.",
-            True,
-        )
-        return
     parts = [part for part in (model, optimizer, scheduler) if part is not None]
+    precision = precision or plan_for(next(model.parameters()).device).precision
+    if len(history) == 0:
+        checks.check_fresh(optimizer, scheduler)
+        if checkpoint is not None:
+            given = (model, train_batches, test_batches, criterion, optimizer, scheduler, precision)
+            history.settings = {**run_settings(*given), **checkpoint.settings, "run": checkpoint.name}
+            note = resume(parts, history, checkpoint)
+            if note:
+                warning.show(note, final=True)
+            if len(history):
+                on_epoch_end(history)
+    if len(history) >= epochs:
+        how = "Raise `epochs` to go on, or start over with a new model, optimizer and History()"
+        if checkpoint is not None:
+            how += f" after run.checkpoint({checkpoint.name!r}).remove()"
+        show(f"{history.table()}\nComplete: {len(history)} of {epochs} epochs. {how}.", final=True)
+        return
     images = len(train_batches.dataset)
+    if checks.leaves_single(train_batches) and checks.learns_statistics(model):
+        warning.show(f"Of {images:,} images the last batch would hold one: in training it is left out.", final=True)
     bar = Progress(lambda line: show(f"{history.table()}\n{line}"), "images", images * (epochs - len(history)))
-    while len(history) < epochs:
-        finished = snapshot(parts)
-        start = time.perf_counter()
+    with Interrupts() as interrupts:
+        finished, start, trained = None, 0.0, 0.0
         try:
-            train = train_one_epoch(model, train_batches, criterion, optimizer, scheduler, precision, bar.update)
-            trained = time.perf_counter()
-            test = evaluate(model, test_batches, criterion)
-        except KeyboardInterrupt:
-            restore(parts, finished)
-            note = f"Stopped in epoch {len(history) + 1}: all is back at the end of epoch {len(history)}."
-            show(f"{history.table()}\n{note} Run this cell again to go on from there.", final=True)
+            checks.check_run(model, train_batches, test_batches, optimizer)
+            finished = snapshot(parts)
+            while len(history) < epochs:
+                start = trained = time.perf_counter()
+                train = train_one_epoch(model, train_batches, criterion, optimizer, scheduler, precision, bar.update)
+                trained = time.perf_counter()
+                test = evaluate(model, test_batches, criterion)
+                with interrupts.held():  # the epoch is finished, in memory and on disk, or it is not
+                    history.append(train, test, time.perf_counter() - start, images / (trained - start))
+                    finished = snapshot(parts)
+                    if checkpoint is not None:
+                        save(finished, history, checkpoint, warning)
+                on_epoch_end(history)
+        except BaseException as error:
+            with interrupts.held():
+                if device_lost(error):
+                    raise RuntimeError(lost_text(error, len(history), checkpoint is not None)) from error
+                advice = ""
+                if out_of_memory(error):
+                    free_memory(error, parts)
+                    advice = "In the test: make its batches smaller."
+                    if trained == start:
+                        advice = smaller_batch(model, train_batches, criterion, optimizer, precision)
+                if finished is not None:
+                    restore(parts, finished)
+            if isinstance(error, KeyboardInterrupt):
+                note = f"Stopped in epoch {len(history) + 1}: all is back at the end of epoch {len(history)}."
+                show(f"{history.table()}\n{note} Run this cell again to go on from there.", final=True)
+            explain(error, len(history), advice)
             raise
-        history.append(train, test, time.perf_counter() - start, images / (trained - start))
-        on_epoch_end(history)
     show(f"{history.table()}\n{history.summary()}", final=True)
 
 
-def snapshot(parts: list) -> dict:
-    """Copies of the states of model, optimizer and scheduler, and of torch's random numbers."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    states = [copy.deepcopy(part.state_dict()) for part in parts]
-    return {"states": states, "random": torch.get_rng_state(), "cuda_random": cuda}
+def resume(parts: list, history: History, checkpoint: Checkpoint) -> str:
+    """Bring parts and the empty history to where the checkpoint stands, if there is one; a line on what was found."""
+    content, note = checkpoint.load(history.settings)
+    if content is None:
+        return ""
+    restore(parts, content)
+    for name, values in history.lists().items():
+        values.extend(content["history"][name])
+    epoch = f"Resumed after epoch {len(history)}, from the checkpoint in {checkpoint.folder.name}."
+    return f"{note} {epoch}" if note else epoch
 
 
-def restore(parts: list, saved: dict) -> None:
-    """Bring the same parts back to a `snapshot`."""
-    for part, state in zip(parts, saved["states"], strict=True):
-        part.load_state_dict(copy.deepcopy(state))
-    torch.set_rng_state(saved["random"])
-    if saved["cuda_random"] is not None:
-        torch.cuda.set_rng_state_all(saved["cuda_random"])
+def save(finished: dict, history: History, checkpoint: Checkpoint, warning: LiveText) -> None:
+    """Write the finished epoch to disk. Where that fails training goes on, and says so."""
+    content = {**finished, "history": history.lists(), "settings": history.settings}
+    problem = checkpoint.save(len(history), content)
+    if problem:
+        warning.show(f"{problem} Training goes on, and tries again after the next epoch.", final=True)
+
+
+def smaller_batch(
+    model: nn.Module, batches: Iterable, criterion: Callable, optimizer: torch.optim.Optimizer, precision: torch.dtype
+) -> str:
+    """Advice on the largest of half, a quarter, … of a batch with which a training step was tried and fits."""
+    images, labels = next(iter(batches))
+    size = len(images) // 2
+    while size:
+        try:
+            train_one_epoch(model, [(images[:size], labels[:size])], criterion, optimizer, precision=precision)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            free_memory(error, [model])
+            size //= 2
+        else:
+            free_memory(MemoryError(), [model])
+            return f"Batches of {size} images fit: start over with new batches, model and optimizer of that size."
+    return "Not even one image fits: make the images or the network smaller."
 
 
 def estimate_seconds(

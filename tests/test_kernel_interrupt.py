@@ -1,0 +1,56 @@
+"""Stop in a real Jupyter kernel: the epoch in progress is taken back, the others are in memory and on disk."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from helpers import training
+
+SETUP = """
+import time
+from pathlib import Path
+import torch
+from helpers.checkpoint import Checkpoint
+from helpers.data import Batches, ImageSet
+from helpers.training import History, fit
+def slowly(images):
+    time.sleep(0.02)
+    return images / 255
+noise = ImageSet(torch.randint(0, 256, (60, 1, 8, 8)).byte(), torch.arange(60) % 10, list("0123456789"), "noise", "")
+batches = Batches(noise, 10, slowly, shuffle=True)
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+given = model, batches, batches, torch.nn.functional.cross_entropy, torch.optim.Adam(model.parameters())
+history = History()
+"""
+
+
+@pytest.fixture
+def kernel():
+    manager, client = start_new_kernel(cwd=str(Path(training.__file__).parents[1]), extra_arguments=["--log-level=50"])
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run(client, code) -> tuple[str, str]:
+    """Run a cell; its status and all it showed."""
+    shown = []
+    reply = client.execute_interactive(
+        code, output_hook=lambda message: shown.append(str(message["content"])), timeout=60
+    )
+    return reply["content"].get("ename", "ok"), "\n".join(shown)
+
+
+def test_stop_takes_the_epoch_back_and_the_cell_goes_on_when_run_again(kernel, tmp_path):
+    manager, client = kernel
+    assert run(client, f"{SETUP}where = Checkpoint(Path({str(tmp_path)!r}), 'run', {{}})")[0] == "ok"
+    threading.Timer(1.5, manager.interrupt_kernel).start()
+    ended, shown = run(client, "fit(*given, 200, history, checkpoint=where)")
+    assert ended == "KeyboardInterrupt" and "Run this cell again to go on from there" in shown
+    ended, shown = run(client, "print(len(history) > 0, max(where.files()) == len(history))")
+    assert "True True" in shown
+    ended, shown = run(client, "more = len(history) + 1; fit(*given, more, history); print(len(history) == more)")
+    assert ended == "ok" and "True" in shown
+    assert "Complete: " in run(client, "fit(*given, more, history)")[1]

@@ -1,0 +1,73 @@
+"""Each cell alone: an error that names the section to run first."""
+
+import builtins
+import dis
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from helpers import outoforder
+
+FOLDER = Path(outoforder.__file__).parents[1]
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def needed(code) -> set[str]:
+    """The global names that a compiled cell, with its functions, reads and does not make itself."""
+    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
+    made = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
+    return read.union(*(needed(part) for part in code.co_consts if hasattr(part, "co_code"))) - made
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_name_of_every_cell_has_its_section(path):
+    notebook = nbformat.read(path, as_version=4)
+    made = outoforder.sections(path)
+    headings = [line.strip("# ") for c in notebook.cells for line in c.source.splitlines() if line.startswith("##")]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for name in needed(compile(cell.source, cell.id, "exec")) - set(dir(builtins)) - {"__name__"}:
+                assert made[name] in [*headings, "the first cells"], (name, cell.id)
+    assert made["run"] == "Settings" and made["train_set"] == "Data" and made["torch"] == "the first cells"
+
+
+def test_names_are_those_that_a_cell_leaves_behind():
+    source = """
+import a.b, c as d
+from e import f as g
+h, (i, *j) = k = [l for l in range(3)]
+for m in h: n += 1
+with o as p: q = lambda r: r
+def s(t): u = 1
+class v: w = 2
+if (x := 1): y: int = 2
+"""
+    found = set(outoforder.names(outoforder.ast.parse(source)))
+    assert found == set("adghijkmnpqsvxy")
+
+
+def test_a_cell_run_too_early_names_the_section(tmp_path):
+    """In a real kernel: the imports, then a later cell of lecture 29 at once."""
+    notebook = nbformat.read(FOLDER / "29_lenet_mnist.ipynb", as_version=4)
+    later = next(c for c in notebook.cells if c.cell_type == "code" and "arm_record(" in c.source)
+    first = nbformat.v4.new_code_cell(
+        "from helpers import outoforder, results\noutoforder.name_missing_sections('29_lenet_mnist')"
+    )
+    alone = nbformat.v4.new_notebook(cells=[first, later, nbformat.v4.new_code_cell("print('goes on')")])
+    client = nbclient.NotebookClient(alone, timeout=60, resources={"metadata": {"path": str(FOLDER)}})
+    with pytest.raises(CellExecutionError) as error:
+        client.execute()
+    assert error.value.ename == "NameError"
+    section = outoforder.sections(FOLDER / "29_lenet_mnist.ipynb")["lectured_model"]
+    assert error.value.evalue == (
+        f"name 'lectured_model' is not defined yet: first run the section {section!r}, or all cells above this one"
+    )
+    assert section in "".join(c.source for c in notebook.cells)
+
+
+def test_other_kernels_and_renamed_notebooks_do_without():
+    outoforder.name_missing_sections("29_lenet_mnist")
+    outoforder.name_missing_sections("my copy")

@@ -187,7 +187,7 @@ def test_what_decides_the_result_is_among_the_settings(noise_set, where):
     others = {
         "loss": {"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)},
         "schedule": {"scheduler": None},
-        "precision": {"precision": torch.bfloat16},
+        "precision": {"precision": torch.float16},
         "order": {"batches": Batches(noise_set, 10, as_floats)},
         "transform": {"batches": Batches(noise_set, 10, lambda images: images / 128, shuffle=True)},
         "images": {"batches": Batches(noise_set.subset(slice(0, 24)), 10, as_floats, shuffle=True)},

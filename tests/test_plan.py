@@ -100,4 +100,4 @@ def test_freed_memory_is_used_again_instead_of_asked_for_page_by_page():
         command = [sys.executable, "-c", FAULTS, mode]
         folder = Path(__file__).parents[1] / "notebooks"
         faults[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout)
-    assert 10 * faults["keep"] < faults["default"]
+    assert 2 * faults["keep"] < faults["default"]  # 10 times and more where memory comes in small pages

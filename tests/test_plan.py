@@ -1,6 +1,5 @@
 """The plan per device: it changes speed, and results only by rounding."""
 
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from helpers.data import Batches, ImageSet
-from helpers.plan import plan_for
+from helpers.environment import start_run
+from helpers.plan import plan_for, use_plan
 from helpers.training import train_one_epoch
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def test_the_plan_follows_the_processor(monkeypatch):
     assert str(plan_for(torch.device("cuda"))) == "bfloat16 · channels_last · fused optimizer"
 
 
-def epoch(plan, image_set: ImageSet) -> tuple[torch.nn.Module, float]:
+def epoch(plan, image_set: ImageSet, **precision) -> tuple[torch.nn.Module, float]:
     torch.manual_seed(0)
     layers = [
         torch.nn.Conv2d(3, 16, 3, bias=False),
@@ -43,7 +43,9 @@ def epoch(plan, image_set: ImageSet) -> tuple[torch.nn.Module, float]:
     model = model.to(memory_format=plan.memory_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=plan.fused)
     batches = Batches(image_set, 8, lambda images: images / 255, shuffle=True)
-    return model, train_one_epoch(model, batches, F.cross_entropy, optimizer, precision=plan.precision).loss
+    return model, train_one_epoch(
+        model, batches, F.cross_entropy, optimizer, **({"precision": plan.precision} | precision)
+    ).loss
 
 
 @pytest.fixture
@@ -70,6 +72,17 @@ def test_bfloat16_gives_the_same_loss_to_its_digits_and_keeps_float32_weights(co
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+def test_a_plan_of_ones_own_is_used_by_training_and_named_in_the_banner(colours, monkeypatch):
+    monkeypatch.setattr("helpers.plan._wished", {})
+    run = start_run("29_lenet_mnist", lambda: None, device="cpu")
+    exact = replace(run.plan, precision=torch.float32)
+    use_plan(run.device, exact)
+    assert run.plan == exact and "float32 · channels_last" in run.banner("noise")
+    _, expected = epoch(exact, colours)
+    _, default = epoch(exact, colours, precision=None)
+    assert default == expected
+
+
 def test_batches_come_with_the_channels_of_a_pixel_side_by_side(colours):
     for shuffle in (False, True):
         images, _ = next(iter(Batches(colours, 8, lambda images: images, shuffle)))
@@ -79,25 +92,24 @@ def test_batches_come_with_the_channels_of_a_pixel_side_by_side(colours):
 
 
 FAULTS = """
-import resource, sys, torch
+import resource, statistics, sys, torch
 from helpers.plan import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-def step():
-    big = [torch.ones(1_000_000) for _ in range(5)]
-step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+counts = []
+for _ in range(21):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16_000_000)  # 64 MB: more than the C library keeps by itself
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(int(statistics.median(counts)))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or resource.getpagesize() > 65536, reason="about Linux's C library")
+@pytest.mark.skipif(sys.platform != "linux", reason="about Linux's C library")
 def test_freed_memory_is_used_again_instead_of_asked_for_page_by_page():
     faults = {}
     for mode in ("keep", "default"):
         command = [sys.executable, "-c", FAULTS, mode]
         folder = Path(__file__).parents[1] / "notebooks"
         faults[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout)
-    assert 2 * faults["keep"] < faults["default"]  # 10 times and more where memory comes in small pages
+    assert faults["keep"] < 10 < faults["default"]

@@ -34,9 +34,13 @@ class Run:
     reason: str  # why this profile
     device: torch.device
     device_name: str  # for people: the processor's or the card's name, or why CUDA is not used
-    plan: Plan  # number type, memory layout and optimizer kernels for this device
     threads: int  # CPU threads torch may use
     seed: int
+
+    @property
+    def plan(self) -> Plan:
+        """Number type, memory layout and optimizer kernels for this device; `plan.use_plan` changes them."""
+        return plan_for(self.device)
 
     def banner(self, data: str) -> str:
         """The lines that say what the numbers below them were measured on. `data` describes the images."""
@@ -61,7 +65,9 @@ class Run:
 
 
 def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device: str | None = None) -> Run:
-    """Settle profile, device, plan and threads once, and seed the random numbers.
+    """Settle profile, device and threads once, and seed the random numbers.
+
+    From then on, a cell that is run too early names the section it needs.
 
     The profile is the environment variable LECTURE_PROFILE (default "auto"). `find_data` makes sure that the real
     dataset is on disk, and raises OSError with a one-line reason where it cannot; it is not called in the quick
@@ -74,7 +80,7 @@ def start_run(lecture: str, find_data: Callable[[], Path], seed: int = 0, device
     chosen, device_name = choose_device(device)
     profile, reason = choose_profile(os.environ.get("LECTURE_PROFILE", "auto"), chosen.type == "cuda", find_data)
     seed_everything(seed)
-    return Run(lecture, profile, reason, chosen, device_name, plan_for(chosen), threads, seed)
+    return Run(lecture, profile, reason, chosen, device_name, threads, seed)
 
 
 def choose_profile(requested: str, cuda: bool, find_data: Callable[[], Path]) -> tuple[str, str]:

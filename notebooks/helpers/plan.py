@@ -1,7 +1,7 @@
 """How a lecture computes on its device: number type, memory layout, optimizer kernels. One place, one minute to read.
 
-What each choice gave where it was measured stands in README.md, section "How fast". To try another, replace it in the
-settings cell: `run = replace(run, plan=replace(run.plan, precision=torch.float32))`.
+What each choice gave where it was measured stands in README.md, section "How fast". To try another, say so in the
+settings cell: `use_plan(run.device, replace(run.plan, precision=torch.float32))`.
 """
 
 import ctypes
@@ -24,13 +24,23 @@ class Plan:
         return " · ".join(word.removeprefix("torch.") for word in words)
 
 
+_wished: dict[str, Plan] = {}  # by type of device: plans that somebody chose in place of ours
+
+
+def use_plan(device: torch.device, plan: Plan) -> None:
+    """From now on, `plan` is the one for devices of this type in this process."""
+    _wished[device.type] = plan
+
+
 def plan_for(device: torch.device) -> Plan:
-    """The fastest choices that give the same results up to rounding.
+    """The plan given to `use_plan`, else the fastest choices that give the same results up to rounding.
 
     bfloat16 has float32's range and 8 significant bits; it is used where the processor multiplies it faster: CUDA
     cards from Ampere on, CPUs with AVX512-BF16 (which all CPUs with AMX have, too). `channels_last` stores the
     channels of a pixel side by side, the layout that fast convolutions read.
     """
+    if device.type in _wished:
+        return _wished[device.type]
     if device.type == "cuda":
         fast_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
     else:

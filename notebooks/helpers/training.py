@@ -248,19 +248,28 @@ def estimate_seconds(
     epochs: int,
     precision: torch.dtype | None = None,
 ) -> float:
-    """Seconds that `fit` will take, from a few batches timed on copies of model and optimizer."""
+    """Seconds that `fit` will take, from about a second of each, training and test, on copies of model and optimizer."""
     model, optimizer = copy.deepcopy((model, optimizer))  # copied together, so that the copies still belong together
     before = snapshot([])
 
-    def seconds_per_pass(run: Callable, batches: Iterable, timed: int) -> float:
-        run(itertools.islice(batches, 3))  # the first batches also pay for setting up
-        start = time.perf_counter()
-        run(itertools.islice(batches, timed))
-        return (time.perf_counter() - start) / min(timed, len(batches)) * len(batches)
+    def seconds_per_pass(run: Callable, batches: Iterable) -> float:
+        run(itertools.islice(batches, 2))  # the first batches also pay for setting up
+        done, start = 0, time.perf_counter()
+
+        def for_a_second():
+            nonlocal done
+            for batch in batches:
+                yield batch
+                done += 1
+                if done >= 3 and time.perf_counter() - start > 1:
+                    return
+
+        run(for_a_second())
+        return (time.perf_counter() - start) / done * len(batches)
 
     train = seconds_per_pass(
-        lambda some: train_one_epoch(model, some, criterion, optimizer, precision=precision), train_batches, 20
+        lambda some: train_one_epoch(model, some, criterion, optimizer, precision=precision), train_batches
     )
-    test = seconds_per_pass(lambda some: predict(model, some), test_batches, 3)
+    test = seconds_per_pass(lambda some: predict(model, some), test_batches)
     restore([], before)
     return epochs * (train + test)

@@ -96,7 +96,8 @@ def run_row(name: str, device: str, rounds: int, toy: bool, peers: bool) -> dict
     try:
         for side in sides_of(name, device, peers):
             sides.append(Side(Job(name, side, device, toy)))
-            sides[-1].answer()  # one after the other: setting up is not measured
+        for side in sides:
+            side.answer()
         print(f"  set up in {clock(time.perf_counter() - start)}, one round to warm up", flush=True)
         losses = {side.name: side.round().loss for side in sides}
         measured = {side.name: [] for side in sides}

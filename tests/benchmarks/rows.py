@@ -10,7 +10,9 @@ have rows of their own.
 """
 
 import os
+import sys
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +102,14 @@ def peak_round(job: Job) -> Round:
 
 def loader(job: Job, picture_set: PictureSet, batch_size: int, order: torch.Tensor | None) -> DataLoader:
     """Four workers, as the lectures of 2018 had it; today's keep living from epoch to epoch."""
-    sampler = None if order is None else order.tolist()
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     return DataLoader(
-        picture_set, batch_size, sampler=sampler, num_workers=1 if job.toy else 4, persistent_workers=job.side != "2018"
+        picture_set,
+        batch_size,
+        sampler=None if order is None else order.tolist(),
+        num_workers=1 if job.toy else 4,
+        persistent_workers=job.side != "2018",
+        multiprocessing_context="fork" if sys.platform == "linux" else None,  # Linux's way in 2018, and the quickest
     )
 
 

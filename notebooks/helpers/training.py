@@ -248,7 +248,7 @@ def estimate_seconds(
     epochs: int,
     precision: torch.dtype | None = None,
 ) -> float:
-    """Seconds that `fit` will take, from about a second of each, training and test, on copies of model and optimizer."""
+    """Seconds that `fit` will take, from a second of training and one of testing on copies of model and optimizer."""
     model, optimizer = copy.deepcopy((model, optimizer))  # copied together, so that the copies still belong together
     before = snapshot([])
 

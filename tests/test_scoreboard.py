@@ -89,8 +89,8 @@ def test_figure_shows_every_arm_against_each_cost(folder):
     labels = {text.get_text() for text in figure.axes[2].texts}
     assert labels == {"29 lectured  97.0%", "29 improved  99.0%", "39 lectured  55.0%", "39 improved  70.0%"}
     title = figure.get_suptitle()
-    assert "filled, lecture profile: MNIST, 3,000 at 64 px (29)" in title
-    assert "hollow, laptop profile: noise, 3,000 at 64 px (39)" in title
+    assert "29 (filled, lecture profile): MNIST, 3,000 at 64 px" in title
+    assert "39 (hollow, laptop profile): noise, 3,000 at 64 px" in title
     plt.close("all")
 
 

@@ -5,6 +5,7 @@
 writes the table into the README, between the two marks. The figure and the texts read the results files alone.
 """
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -137,9 +138,12 @@ def show() -> Figure:
             axis.plot(x, y, linestyle="none", **look(row, lectures))
         axis.set(xscale="log", xlabel=f"{label} (log scale)")
         axis.margins(x=0.15)
+        low, high = axis.get_xlim()
+        middle = math.sqrt(low * high)
+        axis.set_xlim(min(low, middle / 4), max(high, 4 * middle))  # a smaller range would have no mark
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axes[2].xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes[2].xaxis.set_major_formatter("{x:g}")
-    axes[2].xaxis.set_minor_formatter(NullFormatter())
     axes[0].set(ylabel="test accuracy after the last epoch")
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     label_arms(axes[2], found, lectures)
@@ -183,8 +187,9 @@ def figure_title(found: list[Row]) -> str:
         lectures += [] if number in lectures else [number]
     lines = ["Accuracy against cost; only runs on the same data can be compared"]
     for profile, data in runs.items():
-        listed = "; ".join(f"{name} ({', '.join(lectures)})" for name, lectures in data.items())
-        lines.append(f"{'filled' if profile == 'lecture' else 'hollow'}, {profile} profile: {listed}")
+        for name, lectures in data.items():
+            marked = "filled" if profile == "lecture" else "hollow"
+            lines.append(f"{', '.join(lectures)} ({marked}, {profile} profile): {name}")
     return "\n".join(lines)
 
 

@@ -109,6 +109,11 @@ def spread(accuracies: list[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
 
 
+def memory(size: int) -> str:
+    """Bytes for people: 1.07 MB, 2 kB."""
+    return f"{size / 1e6:,.2f} MB" if size >= 1e4 else f"{size / 1e3:.0f} kB"
+
+
 def cost_card(lecture: str, names: list[str] | None = None) -> str:
     """What the arms of one lecture cost and reached, all or those named, side by side, from its results file."""
     arms = load_results(lecture)["arms"]
@@ -117,7 +122,7 @@ def cost_card(lecture: str, names: list[str] | None = None) -> str:
         "parameters": lambda arm: f"{arm['parameters']:,}",
         "of them trained": lambda arm: f"{arm['trained_parameters']:,}",
         "MACs for an image": lambda arm: f"{arm['macs'] / 1e6:,.1f} M",
-        "activation memory for an image": lambda arm: f"{arm['activation_bytes'] / 1e6:,.2f} MB",
+        "activation memory for an image": lambda arm: memory(arm["activation_bytes"]),
         "training images/s": lambda arm: f"{arm['images_per_second']:,.0f}",
         "time for all epochs": lambda arm: clock(sum(arm["seconds"])),
         "test accuracy": lambda arm: spread(arm.get("seeds", arm["test_accuracy"][-1:])),

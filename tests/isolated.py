@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 if not hasattr(os, "fork"):
     pytest.skip("needs fork (Linux, macOS)", allow_module_level=True)
 
+LIMIT = 60  # seconds, after which a child that hangs is killed by SIGALRM
 NEW_MOUNTS, NEW_USER, NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # of unshare(2)
 READ_ONLY, REMOUNT, RECURSIVE, PRIVATE = 1, 32, 1 << 14, 1 << 18  # of mount(2)
 
@@ -45,10 +47,14 @@ class Child:
     def __init__(self, function: Callable[[], object]):
         self.reader, writer = os.pipe()
         sys.stdout.flush()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a child has no threads but its own, and would wait for the others for ever
         self.pid = os.fork()
         if self.pid:
+            torch.set_num_threads(threads)
             os.close(writer)
             return
+        signal.alarm(LIMIT)
         outcome, printed = Outcome(), io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):

@@ -1,10 +1,31 @@
 """Small things that several tests need."""
 
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import nn
 
 from helpers.data import ImageSet
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable]:
+    """`serve(handler)` starts a local HTTP server and returns its port; all are closed after the test."""
+    servers = []
+
+    def start(handler) -> int:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return server.server_port
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

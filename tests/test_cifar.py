@@ -6,7 +6,6 @@ import logging
 import pickle
 import re
 import tarfile
-import threading
 import time
 import warnings
 from functools import partial
@@ -133,24 +132,19 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(monkeypatch):
+def mirror(monkeypatch, serve):
     """Start local servers that stand for the mirrors; returns what each was asked for."""
-    servers = []
+    ports = []
 
     def start(content: bytes, *cuts: int | None, ranges: bool = True) -> list:
         asked = []
         handler = partial(Mirror, content, list(cuts), asked, ranges)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        servers.append(server)
-        monkeypatch.setattr(sources, "CIFAR10_MIRRORS", [f"http://127.0.0.1:{s.server_port}/" for s in servers])
+        ports.append(serve(handler))
+        monkeypatch.setattr(sources, "CIFAR10_MIRRORS", [f"http://127.0.0.1:{port}/" for port in ports])
         return asked
 
     monkeypatch.delenv("LECTURE_OFFLINE", raising=False)
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start
 
 
 def save_image(path: Path, seed: int = 0, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> np.ndarray:

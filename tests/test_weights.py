@@ -75,9 +75,8 @@ def published(monkeypatch) -> bytes:
 
 
 @pytest.fixture
-def mirror(monkeypatch):
+def mirror(monkeypatch, serve):
     """Start a server on this machine that serves `content`; returns the paths it was asked for."""
-    servers = []
 
     def start(content: bytes) -> list[str]:
         asked = []
@@ -93,17 +92,11 @@ def mirror(monkeypatch):
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        servers.append(server)
-        monkeypatch.setattr(weights, "RESNET18_MIRRORS", [f"http://127.0.0.1:{server.server_port}/models/"])
+        monkeypatch.setattr(weights, "RESNET18_MIRRORS", [f"http://127.0.0.1:{serve(Handler)}/models/"])
         return asked
 
     monkeypatch.delenv("LECTURE_OFFLINE", raising=False)
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start
 
 
 # ImageNet's weights

@@ -230,19 +230,68 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, noise_set, where, pickl
     train(new_run(noise_set), where, 1)
     path, trace = where.files()[1], tmp_path / "ran"
     with path.open("wb") as file:  # with a right checksum: anybody can work that out
-        digesting = checksummed.Digesting(file)
+        summing = checksummed.Summing(file, 0)
         content = {"epoch": 1, "settings": Malicious(trace), "history": {}, "states": []}
-        torch.save(content, digesting) if pickled_by == "torch" else pickle.dump(content, digesting, protocol=2)
-        file.write(digesting.digest.digest())
+        torch.save(content, summing) if pickled_by == "torch" else pickle.dump(content, summing, protocol=2)
+        file.write(checksummed.END.pack(file.tell(), summing.checksum))
     with pytest.raises(CheckpointError, match="is damaged"):
         train(new_run(noise_set), where, 2)
     assert not trace.exists()
 
 
 def test_a_state_that_could_not_be_read_back_is_not_saved(where):
-    assert "could not be read back safely" in where.save(1, {"settings": {}, "path": Path()})
-    assert "torch cannot store it" in where.save(1, {"settings": {}, "function": lambda: None})
+    assert "could not be read back safely" in where.begin(1, [{"path": Path()}]).finish({})
+    assert "could not be read back safely" in where.begin(1, []).finish({"path": Path()})
+    assert "torch cannot store it" in where.begin(1, [{"function": lambda: None}]).finish({})
     assert not any(where.folder.iterdir())
+
+
+def test_a_file_of_which_only_the_first_block_was_written_is_damaged(noise_set, where, capsys):
+    train(new_run(noise_set), where, 2)
+    path = where.files()[2]
+    data = path.read_bytes()
+    length, _ = checksummed.END.unpack(data[-checksummed.END.size :])
+    path.write_bytes(data[: -checksummed.END.size - length])
+    content, reason = checksummed.read_verified(path)
+    assert content.keys() == {"epoch", "states"} and reason == ""  # a block that is right, for itself
+    train(new_run(noise_set), where, 2)
+    assert "is damaged (not the checkpoint of this epoch): the one before is used" in capsys.readouterr().out
+
+
+def test_two_halves_of_different_files_do_not_fit(noise_set, where):
+    """Each block's own checksum would be right."""
+    train(new_run(noise_set), where, 2)
+    halves = []
+    for path in where.files().values():
+        data = path.read_bytes()
+        length, _ = checksummed.END.unpack(data[-checksummed.END.size :])
+        border = len(data) - length - checksummed.END.size
+        halves.append((data[:border], data[border:]))
+    newer, older = halves
+    mixed = older[0] + newer[1]
+    where.files()[2].write_bytes(mixed)
+    assert checksummed.read_verified(where.files()[2]) == (None, f"{len(mixed):,} bytes, wrong checksum")
+
+
+def test_a_stop_in_the_test_leaves_the_epoch_before_and_nothing_half_written(noise_set, where):
+    """By then the states of the new epoch are on their way to the disk."""
+    undisturbed = new_run(noise_set)
+    train(undisturbed, None, 3)
+    parts = new_run(noise_set)
+    model, optimizer, schedule, batches = parts
+    history = train(parts, where, 2)
+
+    def stop(images):
+        raise KeyboardInterrupt
+
+    test = Batches(noise_set, 10, stop, shuffle=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, batches, test, F.cross_entropy, optimizer, 3, history, schedule, checkpoint=where)
+    assert len(history) == 2 and 2 in where.files()
+    assert not list(where.folder.glob("*.partial"))
+    train(new_run(noise_set), where, 2)  # intact
+    train(parts, where, 3, history)
+    assert same(weights(parts), weights(undisturbed)) and sorted(where.files()) == [2, 3]
 
 
 FULL_DISK = """
@@ -325,14 +374,15 @@ def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(noi
 
 
 def test_a_signal_while_saving_waits_until_the_file_is_whole(noise_set, where, monkeypatch):
-    whole = checkpoint.write_verifiable
+    whole = checkpoint.write_block
 
-    def write(file, content):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        whole(file, content)
+    def write(file, content, before=0):
+        if before:  # the end of the file, after the test
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        return whole(file, content, before)
 
-    monkeypatch.setattr(checkpoint, "write_verifiable", write)
+    monkeypatch.setattr(checkpoint, "write_block", write)
     history = History()
     with pytest.raises(KeyboardInterrupt):
         train(new_run(noise_set), where, 3, history)

@@ -1,18 +1,20 @@
 """Checkpoints: a training run on disk after each epoch, so that it can go on when its kernel has died.
 
-A file gets its name only when it is complete, and the file of the epoch before is kept. How a file is written and
-verified stands in `checksummed.py`; what a run consists of is decided by `training.fit`.
+A file gets its name only when it is complete, and the file of the epoch before is kept. Most of it is written while
+the epoch is tested. How a file is verified stands in `checksummed.py`; what a run consists of is decided by
+`training.fit`.
 """
 
 import contextlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.checksummed import read_verified, size_of, write_through, write_verifiable
+from helpers.checksummed import read_verified, size_of, write_block, write_through
 
 NEEDED = {"epoch", "settings", "history", "states"}
 
@@ -58,35 +60,20 @@ class Checkpoint:
         """What to do, as the end of a sentence."""
         return f"start over with run.checkpoint({self.name!r}).remove()"
 
-    def save(self, epoch: int, content: dict) -> str:
-        """Write the file of this epoch and keep the one before. Returns "", or one line why it could not be written.
+    def begin(self, epoch: int, states: list[dict]) -> "Writing":
+        """Start to write the file of this epoch, in a thread. The states must not change until `Writing.finish`."""
+        return Writing(self, epoch, states)
 
-        `content` may hold tensors, numbers, texts, lists and dicts. The older files stay intact when this fails.
-        """
-        path = self.folder / f"{self.name}.{epoch:04}.checkpoint"
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with partial.open("wb") as file:
-                    write_verifiable(file, {"epoch": epoch, **content})
-                partial.replace(path)  # atomic
-                write_through(self.folder)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            reason = f"{error.strerror or error} ({size_of(content) / 1e6:,.1f} MB needed{self.free_space()})"
-            return f"The checkpoint of epoch {epoch} is not saved: {reason}."
-        self.clean_up(epoch)
-        return ""
+    def superseded(self, epoch: int) -> list[Path]:
+        """The files that are neither of this epoch's predecessor nor of itself."""
+        before = max((number for number in self.files() if number < epoch), default=epoch)
+        return [path for number, path in self.files().items() if number not in (before, epoch)]
 
     def clean_up(self, epoch: int) -> None:
         """Keep this epoch and the one before, and nothing that a process left behind which was killed while writing."""
-        earlier = max((number for number in self.files() if number < epoch), default=epoch)
-        old = [path for number, path in self.files().items() if number not in (epoch, earlier)]
-        old += [path for path in self.folder.glob("*.partial") if path.name.startswith(f"{self.name}.")]
+        left = [path for path in self.folder.glob("*.partial") if path.name.startswith(f"{self.name}.")]
         with contextlib.suppress(OSError):  # the next epoch tries again
-            for path in old:
+            for path in self.superseded(epoch) + left:
                 path.unlink(missing_ok=True)
 
     def free_space(self) -> str:
@@ -121,6 +108,59 @@ class Checkpoint:
                 f" trained. Copy them elsewhere if you want to look at them, then {self.start_over()}."
             )
         return None, ""
+
+
+class Writing:
+    """A file on its way to the disk: the states in a thread, and with the rest, in `finish`, its name."""
+
+    def __init__(self, checkpoint: Checkpoint, epoch: int, states: list[dict]):
+        self.checkpoint, self.epoch, self.needed = checkpoint, epoch, size_of(states)
+        self.path = checkpoint.folder / f"{checkpoint.name}.{epoch:04}.checkpoint"
+        self.partial = self.path.with_suffix(f".{os.getpid()}.partial")
+        self.file = self.problem = None
+        self.thread = threading.Thread(target=self.write, args=(states,))
+        self.thread.start()
+
+    def write(self, states: list[dict]) -> None:
+        """Write the states, into a file no longer needed if there is one: room that was used before is quicker."""
+        try:
+            self.checkpoint.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.checkpoint.superseded(self.epoch)[:1]:
+                path.replace(self.partial)
+            self.file = self.partial.open("r+b" if self.partial.exists() else "w+b")
+            self.checksum = write_block(self.file, {"epoch": self.epoch, "states": states})
+        except (OSError, MemoryError) as error:
+            self.problem = error
+
+    def finish(self, rest: dict) -> str:
+        """Write the rest, which may hold tensors, numbers, texts, lists and dicts, and give the file its name.
+
+        Returns "", or one line why it could not be written; the file of the epoch before is intact all the same.
+        """
+        self.thread.join()
+        try:
+            if self.problem:
+                raise self.problem
+            write_block(self.file, rest, self.checksum)
+            self.file.close()
+            self.partial.replace(self.path)  # atomic
+            write_through(self.checkpoint.folder)
+        except (OSError, MemoryError) as error:
+            self.abandon()
+            reason = getattr(error, "strerror", None) or str(error) or "no memory left"
+            room = f"{self.needed / 1e6:,.1f} MB needed{self.checkpoint.free_space()}"
+            return f"The checkpoint of epoch {self.epoch} is not saved: {reason} ({room})."
+        self.checkpoint.clean_up(self.epoch)
+        return ""
+
+    def abandon(self) -> None:
+        """Leave no trace of a file that did not get its name."""
+        self.thread.join()
+        with contextlib.suppress(OSError):
+            if self.file:
+                self.file.close()  # may try to write once more
+        with contextlib.suppress(OSError):
+            self.partial.unlink(missing_ok=True)
 
 
 def differences(then: Mapping, now: Mapping) -> str:

@@ -15,9 +15,18 @@ import torch
 
 def snapshot(parts: list) -> dict:
     """Copies of the states of model, optimizer and scheduler, and of all random numbers."""
+    return {"states": states_of(parts), **random_numbers()}
+
+
+def states_of(parts: list) -> list[dict]:
+    """Copies that later training leaves alone."""
+    return [copy.deepcopy(part.state_dict()) for part in parts]
+
+
+def random_numbers() -> dict:
+    """The states of all random number generators."""
     name, keys, *rest = np.random.get_state()
     return {
-        "states": [copy.deepcopy(part.state_dict()) for part in parts],
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
         "mps_random": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,

@@ -15,12 +15,23 @@ import torch
 from torch import nn
 
 from helpers import checks
-from helpers.checkpoint import Checkpoint
+from helpers.checkpoint import Checkpoint, Writing
 from helpers.history import History, Score
 from helpers.plan import plan_for
 from helpers.progress import LiveText, Progress
 from helpers.runsettings import run_settings
-from helpers.safety import Interrupts, device_lost, explain, free_memory, lost_text, out_of_memory, restore, snapshot
+from helpers.safety import (
+    Interrupts,
+    device_lost,
+    explain,
+    free_memory,
+    lost_text,
+    out_of_memory,
+    random_numbers,
+    restore,
+    snapshot,
+    states_of,
+)
 
 CHECK_EVERY = {"cpu": 1}  # batches between two looks at the loss; elsewhere 100, since each look waits for the device
 
@@ -164,7 +175,7 @@ def fit(
         warning.show(f"Of {images:,} images the last batch would hold one: in training it is left out.", final=True)
     bar = Progress(lambda line: show(f"{history.table()}\n{line}"), "images", images * (epochs - len(history)))
     with Interrupts() as interrupts:
-        finished, start, trained = None, 0.0, 0.0
+        finished, writing, start, trained = None, None, 0.0, 0.0
         try:
             checks.check_run(model, train_batches, test_batches, optimizer)
             finished = snapshot(parts)
@@ -172,15 +183,20 @@ def fit(
                 start = trained = time.perf_counter()
                 train = train_one_epoch(model, train_batches, criterion, optimizer, scheduler, precision, bar.update)
                 trained = time.perf_counter()
+                with interrupts.held():
+                    states = states_of(parts)  # which the test leaves alone, so that they are written beside it
+                    writing = checkpoint and checkpoint.begin(len(history) + 1, states)
                 test = evaluate(model, test_batches, criterion)
                 with interrupts.held():  # the epoch is finished, in memory and on disk, or it is not
                     history.append(train, test, time.perf_counter() - start, images / (trained - start))
-                    finished = snapshot(parts)
-                    if checkpoint is not None:
-                        save(finished, history, checkpoint, warning)
+                    finished = {"states": states, **random_numbers()}
+                    if writing:
+                        finish(writing, history, warning)
                 on_epoch_end(history)
         except BaseException as error:
             with interrupts.held():
+                if writing:
+                    writing.abandon()
                 if device_lost(error):
                     raise RuntimeError(lost_text(error, len(history), checkpoint is not None)) from error
                 advice = ""
@@ -211,10 +227,9 @@ def resume(parts: list, history: History, checkpoint: Checkpoint) -> str:
     return f"{note} {epoch}" if note else epoch
 
 
-def save(finished: dict, history: History, checkpoint: Checkpoint, warning: LiveText) -> None:
-    """Write the finished epoch to disk. Where that fails training goes on, and says so."""
-    content = {**finished, "history": history.lists(), "settings": history.settings}
-    problem = checkpoint.save(len(history), content)
+def finish(writing: Writing, history: History, warning: LiveText) -> None:
+    """Complete the file of the finished epoch. Where that fails training goes on, and says so."""
+    problem = writing.finish({"history": history.lists(), "settings": history.settings, **random_numbers()})
     if problem:
         warning.show(f"{problem} Training goes on, and tries again after the next epoch.", final=True)
 

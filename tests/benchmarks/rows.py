@@ -11,6 +11,7 @@ have rows of their own.
 
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from torchvision.transforms import v2
 from benchmarks import peers, work
 from benchmarks.work import LEARNING_RATE, TO_FLOATS, Job, Measured, PictureSet, Round
 from helpers import complexity, training
+from helpers.checkpoint import Checkpoint
 from helpers.data import Batches
 from helpers.environment import available_threads
 from helpers.plan import keep_freed_memory, plan_for
@@ -62,6 +64,7 @@ ROWS = {
     "cached": Row(
         "10 epochs of a new head on a frozen ResNet-18 at 224 px", ("uncached", "ours"), {"uncached": (6, 9)}, 0.001
     ),
+    "saving": Row("4 epochs of ResNet-18 at 64 px, 2,000 images, saved after each", ("unsaved", "ours"), {}),
     "first_result": Row("lecture 29, cold, quick profile", ("ours",), {}),
     "estimate": Row("time estimate of a run against the run", ("lenet", "alexnet", "resnet18", "densenet121"), {}),
 }
@@ -84,6 +87,7 @@ def build(job: Job) -> Round:
         "input_cifar": input_round,
         "evaluate": evaluate_round,
         "cached": cached_round,
+        "saving": saving_round,
         "first_result": first_result_round,
         "estimate": estimate_round,
     }[job.row](job)
@@ -321,6 +325,26 @@ def cached_round(job: Job) -> Round:
                 optimizer.step()
                 total += loss.detach() * len(labels)
         return 10 * len(train), total.item() / len(train)
+
+    return lambda: work.timed(several)
+
+
+def saving_round(job: Job) -> Round:
+    """The `laptop` profile of lecture 39, with and without its checkpoints. Saving must not change the loss at all."""
+    count, size = (20, 64) if job.toy else (2000, 64)
+    train, test = (part.to(job.device) for part in work.images_of("CIFAR-10", job, count, count // 2))
+    transform = v2.Compose([v2.Resize(size), TO_FLOATS])
+    batches = Batches(train, 128, transform, shuffle=True), Batches(test, 250, transform)
+    plan = plan_for(torch.device(job.device))
+
+    def several() -> tuple[int, float]:
+        model = work.network("resnet18").to(job.device, memory_format=plan.memory_format)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
+        history = training.History()
+        with tempfile.TemporaryDirectory(dir=Path(__file__).parents[2] / "build") as folder:
+            kept = Checkpoint(Path(folder), "run", {}) if job.side == "ours" else None
+            training.fit(model, *batches, F.cross_entropy, optimizer, 4, history, verbose=False, checkpoint=kept)
+        return 4 * count, history.train_loss[-1]
 
     return lambda: work.timed(several)
 

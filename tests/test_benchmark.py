@@ -24,6 +24,7 @@ def test_every_side_of_every_row_runs_and_the_losses_of_a_row_agree(tmp_path):
     assert "Estimated time / time taken" in text and "of float32 peak" in text
     grown = growth.measure(Job("growth", "ours", "cpu", toy=True))
     growth.draw(grown, tmp_path / "growth.png")
+    assert "Growth, ResNet-18: a step of 2 images" in bench.tables({"machine": machine(), "rows": {}, "growth": grown})
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 

@@ -286,5 +286,8 @@ def estimate_seconds(
         lambda some: train_one_epoch(model, some, criterion, optimizer, precision=precision), train_batches
     )
     test = seconds_per_pass(lambda some: predict(model, some), test_batches)
+    start = time.perf_counter()
+    states_of([model, optimizer])
+    copying = min(epochs, 2) * (time.perf_counter() - start)  # after two epochs there is memory to use again
     restore([], before)
-    return epochs * (train + test)
+    return epochs * (train + test) + copying

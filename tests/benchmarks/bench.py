@@ -181,6 +181,8 @@ def tables(report: dict) -> str:
         for side in ("ours, float32", "ours"):
             if "peak" in result["sides"] and side in result["sides"]:
                 speeds.append(speed_line(result, side, f"{name}, {side}"))
+    if "growth" in report:
+        notes.append(growth.in_words(report["growth"]))
     return "\n\n".join(
         part
         for part in (

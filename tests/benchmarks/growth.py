@@ -1,10 +1,12 @@
 """How time and memory grow with the images, their size and the batch: measured, and what `complexity` counts."""
 
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
@@ -38,7 +40,7 @@ def measure(job: Job) -> dict:
 
 
 def step(job: Job, size: int, batch: int, images: int | None = None) -> dict:
-    """Median seconds of three passes over `images` images, by default a single batch."""
+    """Median seconds of seven passes over `images` images, by default a single batch."""
     images = images or batch
     train, _ = work.images_of("CIFAR-10", job, images, 10)
     plan = plan_for(torch.device(job.device))
@@ -46,7 +48,7 @@ def step(job: Job, size: int, batch: int, images: int | None = None) -> dict:
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
     loader = Batches(train.to(job.device), batch, v2.Compose([v2.Resize(size), TO_FLOATS]))
     seconds = []
-    for _ in range(4):
+    for _ in range(8):
         start = time.perf_counter()
         training.train_one_epoch(model, loader, F.cross_entropy, optimizer)  # ends with .item(): waits for a GPU
         seconds.append(time.perf_counter() - start)
@@ -55,7 +57,7 @@ def step(job: Job, size: int, batch: int, images: int | None = None) -> dict:
         "size": size,
         "batch": batch,
         "images": images,
-        "seconds": sorted(seconds[1:])[1],
+        "seconds": statistics.median(seconds[1:]),
         "operations": images * macs * 6,  # 2 for each MAC; forward, and twice as much backward
     }
 
@@ -99,8 +101,36 @@ def status(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
+def fitted(points: list[dict]) -> tuple[float, float]:
+    """Seconds that do not depend on the work, and operations a second beyond them (least squares)."""
+    slope, fixed = np.polyfit([point["operations"] for point in points], [point["seconds"] for point in points], 1)
+    return fixed, 1 / slope
+
+
+def in_words(grown: dict) -> str:
+    """The fitted lines and the memory, as sentences for the report."""
+    fixed = grown["fixed"]
+    lines = []
+    for key, what in (
+        ("size", f"a step of {fixed['batch']} images of 32 to 224 px"),
+        ("batch", f"a step of 1 to 32 images of {fixed['size']} px"),
+        ("images", "an epoch of 32 to 256 images of 64 px, 16 a batch"),
+    ):
+        seconds, rate = fitted(grown[key])
+        lines.append(
+            f"{what} takes {1000 * seconds:.0f} ms and the time of its operations at {rate / 1e9:,.0f} GFLOP/s"
+        )
+    last = grown["memory"][-1]
+    share = last["measured"] / last["counted"]
+    memory = f"A step of {last['batch']} images of {last['size']} px takes {last['measured'] / 1e6:,.0f} MB beyond"
+    return (
+        f"Growth, ResNet-18: {'; '.join(lines)} (least squares, operations counted by `complexity`). {memory} weights"
+        f" and gradients, {share:.0%} of the saved activations that `complexity` counts (float32)."
+    )
+
+
 def draw(grown: dict, path: Path) -> None:
-    """One figure of four panels: points measured, lines in proportion to what is counted."""
+    """One figure of four panels: points measured, and lines of what is counted."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -116,9 +146,9 @@ def draw(grown: dict, path: Path) -> None:
         points = grown[key]
         x = [point[key] for point in points]
         axis.plot(x, [point["seconds"] for point in points], "o", label="measured")
-        rate = points[-1]["operations"] / points[-1]["seconds"]
-        counted = [point["operations"] / rate for point in points]
-        axis.plot(x, counted, "--", label=f"operations counted, at {rate / 1e9:,.0f} GFLOP/s")
+        seconds, rate = fitted(points)
+        counted = [seconds + point["operations"] / rate for point in points]
+        axis.plot(x, counted, "--", label=f"{1000 * seconds:.0f} ms + operations at {rate / 1e9:,.0f} GFLOP/s")
         axis.set(xlabel=label, ylabel=time_label, title=title)
     axis, points = axes.flat[3], grown["memory"]
     x = [point["batch"] for point in points]
@@ -126,8 +156,8 @@ def draw(grown: dict, path: Path) -> None:
     axis.plot(x, [point["counted"] / 1e6 for point in points], "--", label="saved activations, counted")
     axis.set(xlabel="images in a batch", ylabel="memory of a step (MB)", title=f"{points[0]['size']} pixels, float32")
     for axis in axes.flat:
-        axis.legend()
-        axis.set(xlim=(0, None), ylim=(0, None))
+        axis.legend(loc="upper left")
+        axis.set(xlim=(0, None), ylim=(0, 1.3 * axis.get_ylim()[1]))  # room for the legend
     figure.suptitle("ResNet-18: what a step costs")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -173,6 +174,29 @@ def test_a_device_that_is_announced_but_cannot_compute_is_replaced_by_the_cpu_wi
     if torch.cuda.is_available() and kind == "mps":
         pytest.skip("CUDA comes first here")
     assert device.type == "cpu" and f"; {kind} not used: " in name and "\n" not in name
+
+
+def test_the_known_training_step_agrees_with_torchs_modules_and_optimizer():
+    convolution = nn.Conv2d(1, 3, 3, bias=False)
+    convolution.weight.data = torch.linspace(-1, 1, 27).reshape(3, 1, 3, 3)
+    network = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(6), nn.Flatten())
+    descent = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(2):
+        loss = nn.CrossEntropyLoss()(network(torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)), torch.tensor([0, 1]))
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+    assert loss.item() == pytest.approx(environment.KNOWN_LOSS, abs=1e-4)
+    assert environment.loss_after_a_step("cpu") == pytest.approx(loss.item())
+
+
+@pytest.mark.parametrize("factor", [1.1, torch.nan])
+def test_a_device_that_computes_wrongly_is_not_used(monkeypatch, factor):
+    """As of operations of MPS that gave wrong numbers without an error."""
+    right = F.max_pool2d
+    monkeypatch.setattr(F, "max_pool2d", lambda *args: factor * right(*args))
+    with pytest.raises(RuntimeError, match="cpu not used: a training step gave a loss of"):
+        environment.choose_device("cpu")
 
 
 ON_THE_CPU = {"evaluate"}  # functions that count in float64 what is on the CPU already

@@ -61,14 +61,21 @@ def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: in
     return axes.imshow(sheet[0].numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
 
 
-def show_change(before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None) -> Figure:
+def largest(before: torch.Tensor, after: torch.Tensor, kernel: int | None = None) -> float:
+    """The largest of all that `show_change` would draw: a `limit` for it, or part of one that several figures share."""
+    return max(kernel_images(weight, kernel).abs().max().item() for weight in (before, after, after - before))
+
+
+def show_change(
+    before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None, limit: float | None = None
+) -> Figure:
     """Before, after and difference of one layer's kernels side by side, all three on one scale.
 
     `before` and `after` are weights (out, in, height, width), as `snapshot` gives them. See `kernel_images` for
-    `kernel`.
+    `kernel`. The scale goes from -`limit` to `limit`, by default the `largest` of the three.
     """
     panels = [kernel_images(weight, kernel) for weight in (before, after, after - before)]
-    limit = max(panel.abs().max().item() for panel in panels)
+    limit = limit or largest(before, after, kernel)
     count = len(panels[0])
     columns = math.ceil(math.sqrt(count)) if count > 6 else 3
     figure, axes = plt.subplots(
@@ -78,7 +85,8 @@ def show_change(before: torch.Tensor, after: torch.Tensor, layer: str, kernel: i
         image = draw_kernels(axis, panel, limit, columns)
         axis.set_title(title)
     what = f"{layer}: all {count} kernels" if kernel is None else f"{layer}: the {count} channels of kernel {kernel}"
-    figure.suptitle(f"{what}, on one scale")
-    if panels[0].shape[1] == 1:
+    colour = panels[0].shape[1] == 3
+    figure.suptitle(f"{what}, on one scale" + (f": grey is 0, full colour ±{limit:.2g}" if colour else ""))
+    if not colour:
         figure.colorbar(image, ax=axes, label="weight", shrink=0.9)
     return figure

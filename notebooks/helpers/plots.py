@@ -14,6 +14,8 @@ from helpers.training import History
 
 # Okabe and Ito's palette: told apart by people with any kind of colour blindness, and in grey print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+ARM_COLOURS = dict(zip(["lectured", "improved", "resnet18"], COLOURS, strict=False))  # the same in every figure
+ARM_COLOURS |= zip(["scratch", "fine_tuned", "head_only"], COLOURS, strict=False)
 
 
 def use_style() -> None:
@@ -58,7 +60,7 @@ def draw_curves(figure: Figure, histories: dict[str, History], title: str) -> No
             (losses, (history.train_loss, history.test_loss)),
             (accuracies, (history.train_accuracy, history.test_accuracy)),
         ]:
-            (line,) = axis.plot(epochs, values[1], "o-", label=f"{name}, test")
+            (line,) = axis.plot(epochs, values[1], "o-", color=ARM_COLOURS.get(name), label=f"{name}, test")
             axis.plot(epochs, values[0], "--", color=line.get_color(), label=f"{name}, train")
     losses.set(xlabel="epoch", ylabel="loss (nats per image)")
     lowest, highest = losses.dataLim.intervaly

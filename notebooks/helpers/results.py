@@ -121,7 +121,7 @@ def cost_card(lecture: str, names: list[str] | None = None) -> str:
     rows = {
         "parameters": lambda arm: f"{arm['parameters']:,}",
         "of them trained": lambda arm: f"{arm['trained_parameters']:,}",
-        "MACs for an image": lambda arm: f"{arm['macs'] / 1e6:,.1f} M",
+        "MACs for an image": lambda arm: f"{arm['macs'] / 1e6:,.{1 if arm['macs'] >= 1e6 else 2}f} M",
         "activation memory for an image": lambda arm: memory(arm["activation_bytes"]),
         "training images/s": lambda arm: f"{arm['images_per_second']:,.0f}",
         "time for all epochs": lambda arm: clock(sum(arm["seconds"])),

@@ -101,8 +101,10 @@ def status(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
-def fitted(points: list[dict]) -> tuple[float, float]:
+def fitted(points: list[dict], from_zero: bool = False) -> tuple[float, float]:
     """Seconds that do not depend on the work, and operations a second beyond them (least squares)."""
+    if from_zero:
+        return 0.0, sum(p["operations"] ** 2 for p in points) / sum(p["operations"] * p["seconds"] for p in points)
     slope, fixed = np.polyfit([point["operations"] for point in points], [point["seconds"] for point in points], 1)
     return fixed, 1 / slope
 
@@ -146,9 +148,10 @@ def draw(grown: dict, path: Path) -> None:
         points = grown[key]
         x = [point[key] for point in points]
         axis.plot(x, [point["seconds"] for point in points], "o", label="measured")
-        seconds, rate = fitted(points)
+        seconds, rate = fitted(points, from_zero=key == "images")
         counted = [seconds + point["operations"] / rate for point in points]
-        axis.plot(x, counted, "--", label=f"{1000 * seconds:.0f} ms + operations at {rate / 1e9:,.0f} GFLOP/s")
+        fixed_part = f"{1000 * seconds:.0f} ms + " if seconds else ""
+        axis.plot(x, counted, "--", label=f"{fixed_part}operations at {rate / 1e9:,.0f} GFLOP/s")
         axis.set(xlabel=label, ylabel=time_label, title=title)
     axis, points = axes.flat[3], grown["memory"]
     x = [point["batch"] for point in points]

@@ -23,7 +23,7 @@ help:
 	@echo "make scoreboard write the table of results into README.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
-	@echo "make bench      ours against 2018-style and today's loops, side by side, 15 minutes  (ROWS=lenet for one row)"
+	@echo "make bench      ours against 2018-style and today's loops, side by side, 20 minutes  (ROWS=lenet for one row)"
 	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
 	@echo "VENV=dir        use another environment than .venv"
 

@@ -116,12 +116,15 @@ def in_words(grown: dict) -> str:
     for key, what in (
         ("size", f"a step of {fixed['batch']} images of 32 to 224 px"),
         ("batch", f"a step of 1 to 32 images of {fixed['size']} px"),
-        ("images", "an epoch of 32 to 256 images of 64 px, 16 a batch"),
     ):
         seconds, rate = fitted(grown[key])
         lines.append(
             f"{what} takes {1000 * seconds:.0f} ms and the time of its operations at {rate / 1e9:,.0f} GFLOP/s"
         )
+    _, rate = fitted(grown["images"], from_zero=True)
+    lines.append(
+        f"an epoch of 32 to 256 images, 16 a batch, grows with their number ({rate / 1e9:,.0f} GFLOP/s at 64 px)"
+    )
     last = grown["memory"][-1]
     share = last["measured"] / last["counted"]
     memory = f"A step of {last['batch']} images of {last['size']} px takes {last['measured'] / 1e6:,.0f} MB beyond"

@@ -24,8 +24,16 @@ def test_every_side_of_every_row_runs_and_the_losses_of_a_row_agree(tmp_path):
     assert "Estimated time / time taken" in text and "of float32 peak" in text
     grown = growth.measure(Job("growth", "ours", "cpu", toy=True))
     growth.draw(grown, tmp_path / "growth.png")
-    assert "Growth, ResNet-18: a step of 2 images" in bench.tables({"machine": machine(), "rows": {}, "growth": grown})
+    text = bench.tables({"machine": machine(), "rows": {}, "growth": grown})
+    assert "Growth, ResNet-18: a step of 2 images of 32 to 64 px" in text and "an epoch of 4 to 8 images" in text
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_the_growth_of_cost_is_a_fixed_part_and_a_rate():
+    points = [{"operations": operations, "seconds": 0.5 + operations / 8} for operations in (8, 16, 40)]
+    assert growth.fitted(points) == pytest.approx((0.5, 8))
+    through_zero = [{"operations": operations, "seconds": operations / 8} for operations in (8, 16, 40)]
+    assert growth.fitted(through_zero, from_zero=True) == pytest.approx((0, 8))
 
 
 def machine() -> dict:

@@ -51,6 +51,15 @@ def test_all_panels_share_one_zero_centred_scale():
     plt.close(figure)
 
 
+def test_figures_of_two_runs_share_a_scale_that_fits_both():
+    start, little, much = (torch.full((6, 1, 5, 5), value) for value in (0.1, 0.2, -0.4))
+    limit = max(kernels.largest(start, little), kernels.largest(start, much))
+    for after in (little, much):
+        for image in drawn(kernels.show_change(start, after, "conv1", limit=limit)):
+            assert image.get_clim() == pytest.approx((-0.5, 0.5))  # the change of `much`
+    plt.close("all")
+
+
 def test_rgb_kernels_are_grey_at_zero():
     before = torch.zeros(64, 3, 7, 7)
     after = before.clone()

@@ -29,11 +29,22 @@ def test_mistakes_are_the_most_confident_wrong_ones():
     plt.close("all")
 
 
-def test_curves_show_the_history():
+def three_epochs():
     history = History()
     for epoch in range(3):
         history.append(Score(1 / (epoch + 1), 0.1), Score(2.0, 0.2 * epoch), seconds=1.0, images_per_second=1.0)
-    losses, accuracies = plots.show_curves({"lectured": history}, "sample").axes
+    return history
+
+
+def test_an_arm_has_the_same_colour_alone_and_beside_others():
+    alone = plots.show_curves({"improved": three_epochs()}, "sample").axes[0].lines[0].get_color()
+    both = plots.show_curves({"lectured": three_epochs(), "improved": three_epochs()}, "sample").axes[0].lines
+    assert [line.get_color() == alone for line in both] == [False, False, True, True]  # test and train of each
+    plt.close("all")
+
+
+def test_curves_show_the_history():
+    losses, accuracies = plots.show_curves({"lectured": three_epochs()}, "sample").axes
     assert losses.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 2.0], [3, 2.0]]
     assert accuracies.lines[0].get_ydata().tolist() == pytest.approx([0, 0.2, 0.4])
     plt.close("all")

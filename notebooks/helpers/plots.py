@@ -14,8 +14,10 @@ from helpers.training import History
 
 # Okabe and Ito's palette: told apart by people with any kind of colour blindness, and in grey print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-ARM_COLOURS = dict(zip(["lectured", "improved", "resnet18"], COLOURS, strict=False))  # the same in every figure
-ARM_COLOURS |= zip(["scratch", "fine_tuned", "head_only"], COLOURS, strict=False)
+ARM_COLOURS = {  # of a run, the same in every figure of a lecture
+    **{"lectured": COLOURS[0], "improved": COLOURS[1], "resnet18": COLOURS[2]},
+    **{"scratch": COLOURS[0], "fine_tuned": COLOURS[1], "head_only": COLOURS[2]},
+}
 
 
 def use_style() -> None:

@@ -112,20 +112,22 @@ def fitted(points: list[dict], from_zero: bool = False) -> tuple[float, float]:
 def in_words(grown: dict) -> str:
     """The fitted lines and the memory, as sentences for the report."""
     fixed = grown["fixed"]
+    span = {key: f"{grown[key][0][key]} to {grown[key][-1][key]}" for key in ("size", "batch", "images")}
     lines = []
     for key, what in (
-        ("size", f"a step of {fixed['batch']} images of 32 to 224 px"),
-        ("batch", f"a step of 1 to 32 images of {fixed['size']} px"),
+        ("size", f"a step of {fixed['batch']} images of {span['size']} px"),
+        ("batch", f"a step of {span['batch']} images of {fixed['size']} px"),
     ):
         seconds, rate = fitted(grown[key])
         lines.append(
             f"{what} takes {1000 * seconds:.0f} ms and the time of its operations at {rate / 1e9:,.0f} GFLOP/s"
         )
     _, rate = fitted(grown["images"], from_zero=True)
+    epoch, last = grown["images"][-1], grown["memory"][-1]
     lines.append(
-        f"an epoch of 32 to 256 images, 16 a batch, grows with their number ({rate / 1e9:,.0f} GFLOP/s at 64 px)"
+        f"an epoch of {span['images']} images, {epoch['batch']} a batch, grows with their number"
+        f" ({rate / 1e9:,.0f} GFLOP/s at {epoch['size']} px)"
     )
-    last = grown["memory"][-1]
     share = last["measured"] / last["counted"]
     memory = f"A step of {last['batch']} images of {last['size']} px takes {last['measured'] / 1e6:,.0f} MB beyond"
     return (

@@ -75,7 +75,7 @@ for name in ("alexnet", "resnet18", "densenet121"):
 def build(job: Job) -> Round:
     """The round of one side of one row, set up and ready to be timed."""
     torch.set_num_threads(available_threads())
-    if job.side in (*ROWS["estimate"].sides, "uncached", "unsaved", "ours", "ours, float32"):
+    if job.side not in ("2018", "today", "peak", *PEERS):
         keep_freed_memory()  # as `start_run` does
     if job.side == "peak":
         return peak_round(job)

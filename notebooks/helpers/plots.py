@@ -42,7 +42,7 @@ def show_images(images: torch.Tensor, titles: list[str], title: str, columns: in
     """A page of images, uint8 (N, C, H, W) with C = 1 or 3, each under its own title."""
     rows = math.ceil(len(images) / columns)
     lines = max(text.count("\n") + 1 for text in titles)
-    size = (1.3 * columns, (1.35 + 0.28 * lines) * rows + 0.5)
+    size = (1.4 * columns, (1.45 + 0.28 * lines) * rows + 0.5)  # room for "automobile" beside "automobile"
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")

@@ -1,10 +1,11 @@
-# Everything a reader of the lectures runs. The plain commands behind these targets stand in README.md.
+# Everything a reader of the lectures runs. The plain commands behind these targets stand in docs/commands.md.
 LECTURE ?=
+JOBS ?= 2
 NOTEBOOKS = $(sort $(wildcard notebooks/$(LECTURE)*.ipynb))
 NBCONVERT = $(PYTHON) -m nbconvert --log-level=ERROR
 EXECUTE = $(NBCONVERT) --execute --ExecutePreprocessor.extra_arguments=--log-level=ERROR --ExecutePreprocessor.record_timing=False
 
-# Without VENV the environment is made here from requirements.txt; with it, an existing one is used as it is.
+# Without VENV the environment is made here, in .venv; with it, an existing one is used as it is.
 ifeq ($(origin VENV),undefined)
 VENV := .venv
 READY := .venv/.installed
@@ -17,23 +18,30 @@ PYTHON := $(abspath $(VENV))/bin/python
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
-	@echo "make test       unit tests, then every notebook cell by cell (nbval)"
+	@echo "make test       unit tests, then every notebook cell by cell (nbval), two files at a time  (JOBS=4)"
 	@echo "make lab        open JupyterLab in notebooks/"
 	@echo "make outputs    run the notebooks in place, for committing their outputs  (LECTURE_PROFILE=lecture)"
-	@echo "make scoreboard write the table of results into README.md (make outputs does it too)"
+	@echo "make scoreboard write the table of results into docs/results.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      ours against 2018-style and today's loops, side by side, 20 minutes  (ROWS=lenet for one row)"
 	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
+	@echo "TORCH=cpu       with the first make on Linux: the small torch that knows no GPU"
 	@echo "VENV=dir        use another environment than .venv"
 
+# A new .venv gets the versions that CI runs. A torch that is in it already stays, and so does its torchvision.
 # Debian's Python may come without ensurepip; then the pip outside installs into the environment.
-.venv/.installed: requirements.txt
-	python3 -m venv .venv 2>/dev/null || python3 -m venv --without-pip .venv
-	@echo "Installing into .venv: torch with CUDA is about 5 GB. README.md has a small CPU-only way."
-	if .venv/bin/python -m pip --version >/dev/null 2>&1; \
-	then .venv/bin/python -m pip install --quiet -r requirements.txt; \
-	else python3 -m pip --python .venv/bin/python install --quiet -r requirements.txt; fi
+INSTALL = $$(.venv/bin/python -m pip --version >/dev/null 2>&1 && echo .venv/bin/python -m pip install --quiet \
+  || echo python3 -m pip --python .venv/bin/python install --quiet)
+.venv/.installed: requirements.txt constraints.txt
+	[ -x .venv/bin/python ] || python3 -m venv .venv 2>/dev/null || python3 -m venv --without-pip .venv
+	$(if $(filter cpu,$(TORCH)),$(INSTALL) $$(grep ^torch constraints.txt) --index-url https://download.pytorch.org/whl/cpu)
+	@echo "Installing into .venv: up to 6 GB with torch for CUDA, which takes minutes (docs/commands.md: a small one)."
+	cp constraints.txt .venv/constraints.txt
+	if .venv/bin/python -c "import torch; from importlib import metadata; print('torch==' + metadata.version('torch'))" \
+	>.venv/torch.txt 2>/dev/null; \
+	then grep -v ^torch constraints.txt | cat .venv/torch.txt - >.venv/constraints.txt; fi
+	$(INSTALL) -r requirements.txt -c .venv/constraints.txt
 	touch $@
 
 lectures: export LECTURE_PROFILE := $(or $(LECTURE_PROFILE),quick)
@@ -43,18 +51,21 @@ lectures: $(READY)
 	$(NBCONVERT) --to html --output-dir build/lectures $(patsubst notebooks/%,build/lectures/%,$(NOTEBOOKS))
 	@echo "Executed notebooks, HTML and results: build/lectures/"
 
+# A notebook's cells stay together in one worker (loadfile); each worker computes with one thread (conftest.py).
 test: $(READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile
 
 lab: $(READY)
 	cd notebooks && $(PYTHON) -m jupyterlab
 
+# What is committed is measured here alone; a reader's own runs write to build/results/.
+outputs scoreboard: export LECTURE_RESULTS := $(CURDIR)/notebooks/results
 outputs: $(READY)
 	$(EXECUTE) --inplace $(NOTEBOOKS)
-	cd notebooks && $(PYTHON) -m helpers.scoreboard ../README.md
+	cd notebooks && $(PYTHON) -m helpers.results ../docs/results.md
 
 scoreboard: $(READY)
-	cd notebooks && $(PYTHON) -m helpers.scoreboard ../README.md
+	cd notebooks && $(PYTHON) -m helpers.results ../docs/results.md
 
 slides: $(READY)
 	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \
@@ -66,12 +77,12 @@ check: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# ROWS=lenet,resnet18 runs only these; PEERS=1 adds Lightning and fastai; README=1 puts the tables into README.md.
+# ROWS=lenet,resnet18 runs only these; PEERS=1 adds Lightning and fastai; DOCS=1 puts the tables into docs/speed.md.
 bench: $(READY)
 	$(if $(PEERS),python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target build/peers \
 	  -r tests/benchmarks/requirements-peers.txt)
 	$(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	  $(if $(PEERS),--peers) $(if $(README),--readme)
+	  $(if $(PEERS),--peers) $(if $(DOCS),--readme)
 
 soak: export FUZZ_EXAMPLES := 2000
 soak: $(READY)

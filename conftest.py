@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["LECTURE_PROFILE"] = "quick"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each of the processes that pytest-xdist starts, and of their kernels
 os.environ["LECTURE_OFFLINE"] = "1"
 os.environ["LECTURE_RESULTS"] = str(Path(__file__).parent / "build" / "tests" / "results")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from common import noise
 from torch import nn
 
 from helpers.data import ImageSet
@@ -42,7 +43,4 @@ def lenet() -> nn.Module:
 @pytest.fixture
 def noise_set() -> ImageSet:
     """25 images of noise, (25, 1, 32, 32), with random labels: batches of 10 leave a short last one."""
-    numbers = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (25, 1, 32, 32), generator=numbers, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (25,), generator=numbers)
-    return ImageSet(images, labels, [str(digit) for digit in range(10)], "noise", "torch.randint")
+    return noise(25, 1, 32)

@@ -55,20 +55,16 @@ class Child:
             os.close(writer)
             return
         signal.alarm(LIMIT)
-        outcome, printed = Outcome(), io.StringIO()
+        value, error = None, ""
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            try:
+                value = function()
+            except BaseException as raised:
+                error = "".join(traceback.format_exception_only(raised)).strip()
         try:
-            with contextlib.redirect_stdout(printed):
-                outcome.value = function()
-        except NotPermitted as error:
-            outcome.error = f"skip {error}"
-        except BaseException as error:
-            lines = traceback.format_exception_only(error)
-            outcome.error = "".join(lines).strip()
-        outcome.printed = printed.getvalue()
-        try:
-            content = pickle.dumps(outcome)
-        except Exception as error:
-            content = pickle.dumps(Outcome(error=f"the outcome cannot be sent: {error}"))
+            content = pickle.dumps(Outcome(value, error, printed.getvalue()))
+        except Exception as raised:
+            content = pickle.dumps(Outcome(error=f"the outcome cannot be sent: {raised}"))
         with open(writer, "wb") as pipe:
             pipe.write(content)
         os._exit(0)
@@ -78,11 +74,9 @@ class Child:
         with open(self.reader, "rb") as pipe:
             content = pipe.read()
         _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            return Outcome(signal=os.WTERMSIG(status))
-        outcome = pickle.loads(content)
-        if outcome.error.startswith("skip "):
-            pytest.skip(outcome.error.removeprefix("skip "))
+        outcome = Outcome(signal=os.WTERMSIG(status)) if os.WIFSIGNALED(status) else pickle.loads(content)
+        if "NotPermitted: " in outcome.error:
+            pytest.skip(outcome.error)
         return outcome
 
 
@@ -93,8 +87,7 @@ def run(function: Callable[[], object]) -> Outcome:
 
 def call(name: str, *arguments) -> None:
     """A call of the C library. Raises NotPermitted."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*arguments):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
         raise NotPermitted(f"{name} is not permitted here ({os.strerror(ctypes.get_errno())})")
 
 
@@ -103,10 +96,10 @@ def own_namespace(kind: int) -> None:
     if sys.platform != "linux":
         raise NotPermitted("needs namespaces of Linux")
     user, group = os.getuid(), os.getgid()
+    ids = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
     call("unshare", NEW_USER | kind)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    for name, text in ids.items():
+        Path(f"/proc/self/{name}").write_text(text)
     if kind == NEW_MOUNTS:
         call("mount", b"none", b"/", None, RECURSIVE | PRIVATE, None)
 
@@ -129,12 +122,12 @@ def without_network() -> None:
 
 def die_at(event: str, number: int, contains: str = "") -> None:
     """Kill this process (SIGKILL) right before its `number`-th audit event of this name that mentions `contains`."""
-    seen = []
+    left = [number]
 
     def watch(name: str, arguments: tuple) -> None:
         if name == event and contains in str(arguments[0]):
-            seen.append(arguments)
-            if len(seen) == number:
+            left[0] -= 1
+            if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)

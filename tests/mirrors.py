@@ -2,9 +2,7 @@
 
 import contextlib
 import http.server
-import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +15,7 @@ class Mirror:
     fault: int | str | None = None
     pause: float = 0.0  # seconds before each piece
     piece: int = 2**16  # bytes
-    asked: list[str] = field(default_factory=list)  # "name" or "name from <position>", one a request
+    asked: list[str] = field(default_factory=list)  # a name a request
     address: str = ""
     release: threading.Event = field(default_factory=threading.Event)  # ends every silence
 
@@ -25,9 +23,7 @@ class Mirror:
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         mirror, name = self.server.mirror, self.path.rsplit("/", 1)[-1]
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
-        mirror.asked.append(f"{name} from {start}" if wanted else name)
+        mirror.asked.append(name)
         content, fault = mirror.files[name], mirror.fault
         if isinstance(fault, int):
             return self.send_error(fault)
@@ -36,28 +32,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "silent":
             mirror.release.wait(20)
             return None
-        if fault in ("plain", "round"):  # sends on to plain HTTP; in a circle, slowly
-            mirror.release.wait(mirror.pause)
+        if fault in ("plain", "round"):  # sends on to plain HTTP; in a circle
             self.send_response(302)
             self.send_header("Location", mirror.address + name if fault == "plain" else self.path)
             return self.end_headers()
-        if start >= len(content):
-            return self.send_error(416)
-        rest = content[start:]
-        self.send_response(206 if wanted else 200)
+        self.send_response(200)
         if fault != "endless":
-            self.send_header("Content-Length", str(len(rest)))
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if fault == "flips":
-            rest = rest[:-1] + bytes([rest[-1] ^ 1])
+            content = content[:-1] + bytes([content[-1] ^ 1])
         elif fault in ("cuts", "stops"):
-            rest = rest[: len(rest) // 2]
+            content = content[: len(content) // 2]
         elif fault == "endless":
-            rest = rest * 20
+            content = content * 20
         with contextlib.suppress(OSError):  # the other side may have gone
-            for begin in range(0, len(rest), mirror.piece):
-                self.wfile.write(rest[begin : begin + mirror.piece])
-                time.sleep(mirror.pause)
+            for begin in range(0, len(content), mirror.piece):
+                self.wfile.write(content[begin : begin + mirror.piece])
+                mirror.release.wait(mirror.pause)
         if fault == "stops":  # in the middle, without closing
             mirror.release.wait(20)
         return None

@@ -32,7 +32,7 @@ def test_every_side_of_every_row_runs_and_the_losses_of_a_row_agree(tmp_path):
 def test_the_growth_of_cost_is_a_fixed_part_and_a_rate():
     points = [{"operations": operations, "seconds": 0.5 + operations / 8} for operations in (8, 16, 40)]
     assert growth.fitted(points) == pytest.approx((0.5, 8))
-    through_zero = [{"operations": operations, "seconds": operations / 8} for operations in (8, 16, 40)]
+    through_zero = [{**point, "seconds": point["operations"] / 8} for point in points]
     assert growth.fitted(through_zero, from_zero=True) == pytest.approx((0, 8))
 
 
@@ -50,15 +50,13 @@ def two_sides(loss: float) -> dict:
     return {"losses": {"2018": loss, "ours": 1.0}, "sides": sides}
 
 
-def test_a_ratio_is_the_median_of_the_ratios_within_rounds():
-    text = bench.tables({"machine": machine(), "rows": {"lenet": two_sides(loss=1.0)}})
-    assert "| 5.50 s | 1.50 s | **3.50** | 3.00 – 4.00 | 3 · 4.5 |" in text
+def test_a_ratio_is_the_median_of_the_ratios_within_rounds_and_needs_losses_that_agree():
+    def table(loss):
+        return bench.tables({"machine": machine(), "rows": {"lenet": two_sides(loss)}})
 
-
-@pytest.mark.parametrize("loss", [1.02, float("nan")])
-def test_without_agreeing_losses_there_is_no_ratio(loss):
-    text = bench.tables({"machine": machine(), "rows": {"lenet": two_sides(loss)}})
-    assert "3.50" not in text and "losses differ" in text
+    assert "| 5.50 s | 1.50 s | **3.50** | 3.00 – 4.00 | 3 · 4.5 |" in table(1.0)
+    for loss in (1.02, float("nan")):
+        assert "3.50" not in table(loss) and "losses differ" in table(loss)
 
 
 def test_only_the_place_between_the_marks_is_rewritten(tmp_path):
@@ -72,15 +70,11 @@ def test_only_the_place_between_the_marks_is_rewritten(tmp_path):
     assert path.read_text() == "no marks"
 
 
-def test_sides_take_turns_in_processes_of_their_own():
+def test_sides_take_turns_in_processes_of_their_own_and_one_that_fails_says_why():
     side = bench.Side(Job("input_mnist", "ours", "cpu", toy=True))
-    assert side.answer() == "ready"
-    assert side.round().images == 200
+    assert side.answer() == "ready" and side.round().images == 200
     side.stop()
     assert side.process.exitcode == 0
-
-
-def test_a_side_that_fails_says_why():
     here, there = multiprocessing.Pipe()
     bench.serve(Job("no_such_row", "ours", "cpu"), there)
     assert "no_such_row" in here.recv()

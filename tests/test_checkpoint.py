@@ -1,56 +1,51 @@
 """Checkpoints: exact resume, damaged files, other settings, full disks, and files that would run code."""
 
-import copy
+import contextlib
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
-import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import isolated
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from common import as_floats, noise, refused, same
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
-from helpers import checkpoint, checksummed, environment, results
-from helpers.checkpoint import Checkpoint, CheckpointError
+from helpers import environment
 from helpers.data import Batches
+from helpers.keeping import checkpoint, guard, states
+from helpers.keeping.checkpoint import Checkpoint, CheckpointError
 from helpers.training import History, fit
 
-SOAK = Path(__file__).with_name("soak.py")
+NOISE = noise(25, 1, 32)
 
 
-def as_floats(images):
-    return images.float() / 255
-
-
-def new_run(noise_set, step_size=1e-3, width=4, seed=3, batch_size=10):
+def new_run(batches=None, step_size=1e-3, width=4, seed=3, batch_size=10, added=0.0, frozen=False, one_cycle=True):
     """Model, optimizer, schedule and shuffled batches."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv2d(1, width, 5), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(width * 784, 10))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=step_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 10 * step_size, total_steps=30)
-    return model, optimizer, schedule, Batches(noise_set, batch_size, as_floats, shuffle=True)
+    model[0].requires_grad_(not frozen).weight.data += added
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=step_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 10 * step_size, total_steps=30) if one_cycle else None
+    return model, optimizer, schedule, batches or Batches(NOISE, batch_size, as_floats, shuffle=True)
 
 
-def train(parts, where, epochs, history=None, **more):
+def train(parts, where, epochs, history=None, criterion=None, test=None, **more):
     """Train to this epoch; the history."""
     model, optimizer, schedule, batches = parts
     history = History() if history is None else history
-    fit(model, batches, batches, F.cross_entropy, optimizer, epochs, history, schedule, checkpoint=where, **more)
+    given = criterion or nn.CrossEntropyLoss(), optimizer, epochs, history, schedule
+    fit(model, batches, test or batches, *given, checkpoint=where, **more)
     return history
-
-
-def weights(parts):
-    return copy.deepcopy(parts[0].state_dict())
-
-
-def same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.fixture
@@ -58,10 +53,25 @@ def where(tmp_path):
     return Checkpoint(tmp_path / "run", "improved", {"profile": "laptop"})
 
 
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch):
+    """Epochs here take milliseconds, and each is to be on disk."""
+    monkeypatch.setattr(guard, "PAUSE", -1)
+    monkeypatch.setattr(guard, "SHARE", 0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """The network and the history after three epochs without checkpoints."""
+    parts = new_run()
+    return parts[0], train(parts, None, 3)
+
+
 @pytest.fixture(scope="module")
 def soaked() -> str:
     """What the soak test says of each epoch's end and of a few kills."""
-    result = subprocess.run([sys.executable, SOAK, "--kills", "5"], capture_output=True, text=True)
+    command = [sys.executable, Path(__file__).with_name("soak.py"), "--kills", "6"]
+    result = subprocess.run(command, capture_output=True, text=True)
     return result.stdout + result.stderr
 
 
@@ -74,355 +84,371 @@ def test_killed_at_random_moments_loses_no_finished_epoch(soaked):
     assert " kills in " in soaked and "; 0 problems" in soaked, soaked
 
 
-def test_new_objects_go_on_and_then_are_complete(noise_set, where, capsys):
-    first = new_run(noise_set)
+def test_new_objects_go_on_and_then_are_complete(where, capsys):
+    first, second, third = new_run(), new_run(), new_run()
     before = train(first, where, 3)
     assert sorted(where.files()) == [2, 3]  # the last two are kept
     capsys.readouterr()
-    second = new_run(noise_set)
     calls = []
     after = train(second, where, 3, on_epoch_end=lambda history: calls.append(len(history)))
     out = capsys.readouterr().out
-    assert (
-        "Resumed after epoch 3" in out
-        and "Complete: 3 of 3 epochs" in out
-        and "after run.checkpoint('improved').remove()" in out
-    )
-    assert calls == [3] and after == before and same(weights(first), weights(second))
+    assert "Resumed after epoch 3" in out and "Complete: 3 of 3 epochs" in out
+    assert "start afresh with a new model, optimizer and History() after run.checkpoint('improved').remove()" in out
+    assert calls == [3] and after == before and same(first[0], second[0])
     train(second, where, 4, after)  # more epochs are no other setting
     assert sorted(where.files()) == [3, 4]
-    third = new_run(noise_set)
-    assert train(third, where, 4) == after and same(weights(second), weights(third))
+    assert train(third, where, 4) == after and same(second[0], third[0])
 
 
-def test_random_numbers_of_python_and_numpy_are_resumed(noise_set, where):
-    import random
-
-    train(new_run(noise_set), where, 1)
+def test_numbers_of_python_and_numpy_are_resumed(where):
+    """Random ones, and those that settings are made of."""
+    named = Checkpoint(where.folder, "improved", {"images": np.int64(25)})
+    train(new_run(step_size=np.float64(1e-3)), named, 1)
     expected = random.random(), np.random.rand()
     random.seed(1), np.random.seed(1)
-    train(new_run(noise_set), where, 1)
+    train(new_run(step_size=np.float64(1e-3)), named, 1)
     assert (random.random(), np.random.rand()) == expected
 
 
-@pytest.mark.parametrize("where_broken", ["first byte", "middle", "last byte"])
-def test_a_flipped_bit_falls_back_to_the_one_before(noise_set, where, capsys, where_broken):
-    undisturbed = new_run(noise_set)
-    train(undisturbed, None, 3)
-    train(new_run(noise_set), where, 3)
+@pytest.mark.parametrize("where_broken", ["first byte", "middle", "end"])
+def test_a_flipped_bit_falls_back_to_the_one_before(where, capsys, undisturbed, where_broken):
+    train(new_run(), where, 3)
     data = bytearray(where.files()[3].read_bytes())
-    data[{"first byte": 0, "middle": len(data) // 2, "last byte": -1}[where_broken]] ^= 1
+    data[{"first byte": 0, "middle": len(data) // 2, "end": -20}[where_broken]] ^= 1
     where.files()[3].write_bytes(data)
     capsys.readouterr()
-    parts = new_run(noise_set)
-    train(parts, where, 3)
+    parts = new_run()
+    settings = train(parts, where, 3).settings
     out = capsys.readouterr().out
     assert "improved.0003.checkpoint is damaged" in out and "the one before is used. Resumed after epoch 2" in out
-    assert same(weights(parts), weights(undisturbed)) and sorted(where.files()) == [2, 3]
-    assert where.load(train(new_run(noise_set), where, 3).settings)[0]["epoch"] == 3  # the damaged one was replaced
+    assert same(parts[0], undisturbed[0]) and sorted(where.files()) == [2, 3]
+    assert where.load(settings)[0]["epoch"] == 3  # the damaged one was replaced
 
 
-def test_a_file_renamed_to_another_epoch_is_not_taken_for_it(noise_set, where, capsys):
-    train(new_run(noise_set), where, 3)
-    where.files()[2].rename(where.folder / "improved.0009.checkpoint")
-    train(new_run(noise_set), where, 4)
-    out = capsys.readouterr().out
-    assert "improved.0009.checkpoint is damaged (not the checkpoint of this epoch)" in out
-    assert "Resumed after epoch 3" in out and sorted(where.files()) == [3, 4]
-
-
-def test_nothing_intact_is_said_and_never_a_silent_start(noise_set, where):
-    train(new_run(noise_set), where, 3)
+def test_nothing_intact_is_said_and_never_a_silent_start(where):
+    train(new_run(), where, 3)
     for path in where.files().values():
         path.write_bytes(path.read_bytes()[:-7])
-    parts = new_run(noise_set)
-    before = weights(parts)
-    with pytest.raises(
-        CheckpointError, match=r"No checkpoint of 'improved'.*start over with run.checkpoint\('improved'\).remove\(\)"
-    ) as error:
+    parts = new_run()
+    way_out = r"No checkpoint of 'improved'.*start afresh with run.checkpoint\('improved'\).remove\(\)"
+    with refused(CheckpointError, way_out, parts[0]) as error:
         train(parts, where, 3)
-    assert "\n" not in str(error.value) and str(where.folder) in str(error.value)
-    assert same(before, weights(parts)) and len(where.files()) == 2
+    assert str(where.folder) in str(error.value) and len(where.files()) == 2
     where.remove()
     assert len(train(parts, where, 1)) == 1
 
 
+BACKWARDS = NOISE.subset(torch.arange(24, -1, -1))
+
+
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "how", "named"),
     [
-        ({"step_size": 2e-3}, "optimizer.initial_lr was 0.0004, now 0.0008"),
-        ({"width": 5}, r"model.0.weight was \(4, 1, 5, 5\), trained, now \(5, 1, 5, 5\), trained"),
-        ({"seed": 4}, "seed was 3, now 4"),
-        ({"batch_size": 5}, "train.batch_size was 10, now 5"),
+        ({"step_size": 2e-3}, {}, "optimizer.initial_lr was 0.0004"),
+        ({"width": 5}, {}, r"model.0.weight was \(4, 1, 5, 5\), trained, now \(5, 1, 5, 5\), trained"),
+        ({"frozen": True}, {}, r"model.0.weight was \(4, 1, 5, 5\), trained, now \(4, 1, 5, 5\), frozen"),
+        ({"added": 1}, {}, "weights before training was"),  # as of pretrained ones
+        ({"seed": 4}, {}, "seed was 3, now 4"),
+        ({"one_cycle": False}, {}, "optimizer.lr was 0.0003.*, now 0.001"),
+        ({"batch_size": 5}, {}, "train.batch_size was 10, now 5"),
+        ({"batches": Batches(NOISE, 10, as_floats)}, {}, "train.shuffle was True, now False"),
+        ({"batches": Batches(NOISE.subset(slice(0, 24)), 10, as_floats, True)}, {}, "train.images was"),
+        ({"batches": Batches(BACKWARDS, 10, as_floats, True)}, {}, "train.images was"),
+        ({}, {"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)}, "first batch was .*loss of fixed logits"),
+        ({}, {"precision": torch.float16}, r"precision was torch\.float32, now torch\.float16"),
     ],
 )
-def test_other_settings_are_refused_with_the_difference(noise_set, where, change, named):
-    train(new_run(noise_set), where, 2)
-    parts = new_run(noise_set, **change)
-    before = weights(parts)
-    with pytest.raises(CheckpointError, match=named) as error:
-        train(parts, where, 3)
-    assert "\n" not in str(error.value) and "Set them back to go on after epoch 2" in str(error.value)
-    assert same(before, weights(parts)) and sorted(where.files()) == [1, 2]
+def test_other_settings_are_refused_with_the_difference(where, change, how, named):
+    train(new_run(), where, 2)
+    parts = new_run(**change)
+    with refused(CheckpointError, f"{named}.*Set them back to go on after epoch 2", parts[0]):
+        train(parts, where, 3, **how)
+    assert sorted(where.files()) == [1, 2]
 
 
-def settings_of(noise_set, where, **change):
-    """The settings of a run whose parts are changed before it begins."""
-    model, optimizer, schedule, batches = new_run(noise_set)
-    given = {"criterion": nn.CrossEntropyLoss(), "scheduler": schedule, "precision": None, "batches": batches, **change}
-    if "freeze" in change:
-        model[0].requires_grad_(False)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-        given["scheduler"] = None
-    history = History()
-    learn, rest = given["batches"], (given["criterion"], optimizer, 1, history, given["scheduler"], given["precision"])
-    fit(model, learn, learn, *rest, verbose=False, checkpoint=where)
-    where.remove()
-    return history.settings
+def made(text):
+    """The function `scaled` of an edited cell."""
+    cell = {}
+    exec(f"def scaled(images):\n    {text}\n    return images / 255", cell)
+    return cell["scaled"]
 
 
-def test_what_decides_the_result_is_among_the_settings(noise_set, where):
-    plain = settings_of(noise_set, where)
-    assert plain == settings_of(noise_set, where)
-    others = {
-        "loss": {"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)},
-        "schedule": {"scheduler": None},
-        "precision": {"precision": torch.float16},
-        "order": {"batches": Batches(noise_set, 10, as_floats)},
-        "transform": {"batches": Batches(noise_set, 10, lambda images: images / 128, shuffle=True)},
-        "images": {"batches": Batches(noise_set.subset(slice(0, 24)), 10, as_floats, shuffle=True)},
-        "choice of images": {"batches": Batches(noise_set.subset(torch.arange(24, -1, -1)), 10, as_floats, True)},
-        "frozen": {"freeze": True},
-    }
-    for name, change in others.items():
-        assert checkpoint.differences(plain, settings_of(noise_set, where, **change)), name
+def divided(by):
+    return lambda images: images / by
 
 
-def test_pretrained_weights_are_another_run(noise_set, where):
-    """Names, shapes and seed agree; the values at the start do not."""
-    train(new_run(noise_set), where, 1)
-    parts = new_run(noise_set)
-    with torch.no_grad():
-        parts[0][0].weight.add_(1)
-    with pytest.raises(CheckpointError, match="weights before training was"):
-        train(parts, where, 2)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda images: images / 255, lambda images: images / 254),
+        (v2.Lambda(lambda images: images / 255), v2.Lambda(lambda images: 255 / images.clamp(1))),
+        (made("images = images * 2"), made("images = images * 3")),
+        (divided(255), divided(254)),
+        (v2.Compose([as_floats, v2.RandomErasing(0.9)]), v2.Compose([as_floats, v2.RandomErasing(0.1)])),
+    ],
+    ids=["lambda", "v2.Lambda", "same name", "closure", "object"],
+)
+def test_an_edited_transform_is_refused_and_the_same_one_resumed(where, first, second):
+    def to(epoch, transform):
+        return len(train(new_run(Batches(NOISE, 10, transform, shuffle=True)), where, epoch))
+
+    assert to(1, first) == 1 and to(2, first) == 2
+    with refused(CheckpointError, r"train.first batch was .*, now .*; test.first batch was"):
+        to(3, second)
 
 
-def test_numpy_numbers_do_not_break_loading(noise_set, where):
-    named = Checkpoint(where.folder, "improved", {"images": np.int64(25)})
-    train(new_run(noise_set, step_size=np.float64(1e-3)), named, 1)
-    assert sorted(named.files()) == [1]
-    assert len(train(new_run(noise_set, step_size=np.float64(1e-3)), named, 2)) == 2
+@pytest.mark.parametrize("own", [True, False], ids=["ImageSet", "DataLoader"])
+def test_exchanged_pictures_are_refused(where, own):
+    """Same counts, sizes and labels."""
+
+    def to(epoch, images):
+        loader = DataLoader(TensorDataset(as_floats(images), NOISE.labels), batch_size=10)
+        return train(new_run(Batches(replace(NOISE, images=images), 10, as_floats) if own else loader), where, epoch)
+
+    to(1, NOISE.images)
+    with refused(CheckpointError, r"train\.images was" if own else r"train\.first batch was"):
+        to(2, NOISE.images.flip(0))
 
 
-class Malicious:
-    """Makes a file when it is unpickled."""
+def test_an_edited_network_with_the_same_layers_is_refused(where):
+    def to(epoch, factor):
+        forward = {"forward": lambda self, x: nn.Sequential.forward(self, x) * factor}
+        parts = new_run()
+        parts[0].__class__ = type("Own", (nn.Sequential,), forward)
+        train(parts, where, epoch)
 
-    def __init__(self, path):
-        self.path = path
+    to(1, 1)
+    with refused(CheckpointError, "first batch was"):
+        to(2, 2)
 
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+
+def test_the_scaler_of_float16_is_part_of_a_checkpoint(where, monkeypatch):
+    """It doubles its factor after some steps; a resumed run has the same bits only with the same factor."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *given, **more: scaler(*given, growth_interval=4, **more))
+    alone, parts = new_run(), new_run()
+    expected = train(alone, None, 3, precision=torch.float16)
+    train(new_run(), where, 2, precision=torch.float16)
+    history = train(parts, where, 3, precision=torch.float16)
+    assert history.train_loss == expected.train_loss and expected.train_loss[2] < expected.train_loss[0]
+    assert same(parts[0], alone[0])
+    assert where.load(history.settings)[0]["states"][3]["scale"] == 2.0**10 * 2 ** (9 // 4)
 
 
 @pytest.mark.parametrize("pickled_by", ["torch", "pickle"])
-def test_a_file_that_would_run_code_is_refused(tmp_path, noise_set, where, pickled_by):
-    train(new_run(noise_set), where, 1)
+def test_a_file_that_would_run_code_is_refused(tmp_path, where, pickled_by):
+    train(new_run(), where, 1)
     path, trace = where.files()[1], tmp_path / "ran"
-    with path.open("wb") as file:  # with a right checksum: anybody can work that out
-        summing = checksummed.Summing(file, 0)
-        content = {"epoch": 1, "settings": Malicious(trace), "history": {}, "states": []}
-        torch.save(content, summing) if pickled_by == "torch" else pickle.dump(content, summing, protocol=2)
-        file.write(checksummed.END.pack(file.tell(), summing.checksum))
+    malicious = type("Malicious", (), {"__reduce__": lambda self: (Path.touch, (trace,))})()
+    content = {"epoch": 1, "settings": malicious, "history": {}, "states": []}
+    with path.open("wb") as file:
+        torch.save(content, file) if pickled_by == "torch" else pickle.dump(content, file, protocol=2)
     with pytest.raises(CheckpointError, match="is damaged"):
-        train(new_run(noise_set), where, 2)
+        train(new_run(), where, 2)
     assert not trace.exists()
 
 
 def test_a_state_that_could_not_be_read_back_is_not_saved(where):
-    assert "could not be read back safely" in where.begin(1, [{"path": Path()}]).finish({})
-    assert "could not be read back safely" in where.begin(1, []).finish({"path": Path()})
-    assert "torch cannot store it" in where.begin(1, [{"function": lambda: None}]).finish({})
+    assert "could not be read back safely" in where.save({"epoch": 1, "states": [{"path": Path()}]})
+    assert "is not saved" in where.save({"epoch": 1, "states": [{"function": lambda: None}]})
     assert not any(where.folder.iterdir())
 
 
-def test_a_file_of_which_only_the_first_block_was_written_is_damaged(noise_set, where, capsys):
-    train(new_run(noise_set), where, 2)
-    path = where.files()[2]
-    data = path.read_bytes()
-    length, _ = checksummed.END.unpack(data[-checksummed.END.size :])
-    path.write_bytes(data[: -checksummed.END.size - length])
-    content, reason = checksummed.read_verified(path)
-    assert content.keys() == {"epoch", "states"} and reason == ""  # a block that is right, for itself
-    train(new_run(noise_set), where, 2)
-    assert "is damaged (not the checkpoint of this epoch): the one before is used" in capsys.readouterr().out
-
-
-def test_two_halves_of_different_files_do_not_fit(noise_set, where):
-    """Each block's own checksum would be right."""
-    train(new_run(noise_set), where, 2)
-    halves = []
-    for path in where.files().values():
-        data = path.read_bytes()
-        length, _ = checksummed.END.unpack(data[-checksummed.END.size :])
-        border = len(data) - length - checksummed.END.size
-        halves.append((data[:border], data[border:]))
-    newer, older = halves
-    mixed = older[0] + newer[1]
-    where.files()[2].write_bytes(mixed)
-    assert checksummed.read_verified(where.files()[2]) == (None, f"{len(mixed):,} bytes, wrong checksum")
-
-
-def test_a_stop_in_the_test_leaves_the_epoch_before_and_nothing_half_written(noise_set, where):
-    """By then the states of the new epoch are on their way to the disk."""
-    undisturbed = new_run(noise_set)
-    train(undisturbed, None, 3)
-    parts = new_run(noise_set)
-    model, optimizer, schedule, batches = parts
+def test_a_stop_in_the_test_leaves_both_files_and_nothing_half_written(where, undisturbed):
+    parts, calls = new_run(), []
     history = train(parts, where, 2)
 
     def stop(images):
-        raise KeyboardInterrupt
+        calls.append(1)
+        if len(calls) > 1:  # the first is a check before training
+            raise KeyboardInterrupt
+        return as_floats(images)
 
-    test = Batches(noise_set, 10, stop, shuffle=True)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, batches, test, F.cross_entropy, optimizer, 3, history, schedule, checkpoint=where)
-    assert len(history) == 2 and 2 in where.files()
+        train(parts, where, 3, history, test=Batches(NOISE, 10, stop, shuffle=True))
+    assert len(history) == 2 and sorted(where.files()) == [1, 2] and parts[0][1].num_batches_tracked == 2 * 3
     assert not list(where.folder.glob("*.partial"))
-    train(new_run(noise_set), where, 2)  # intact
+    train(new_run(), where, 2)  # intact
     train(parts, where, 3, history)
-    assert same(weights(parts), weights(undisturbed)) and sorted(where.files()) == [2, 3]
-
-
-FULL_DISK = """
-import sys
-sys.path[:0] = ["notebooks", "tests"]
-import torch
-from pathlib import Path
-from test_checkpoint import new_run, train, weights, same
-from helpers.checkpoint import Checkpoint
-from helpers.data import ImageSet
-torch.manual_seed(1)
-noise = ImageSet(torch.randint(0, 256, (25, 1, 32, 32)).byte(), torch.arange(25) % 10, list("0123456789"), "noise", "")
-where = Checkpoint(Path(sys.argv[1]), "improved", {})
-parts, alone = new_run(noise), new_run(noise)
-def fill(history):
-    if len(history) == 1:
-        with open(where.folder / "filling", "wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)): pass
-            except OSError: pass
-history = train(parts, where, 3, on_epoch_end=fill)
-again = new_run(noise)
-(where.folder / "filling").unlink()
-train(again, where, 3)
-print("files", sorted(where.files()), [path.name for path in where.folder.glob("*.partial")])
-print("as usual", same(weights(again), weights(parts)))
-"""
+    assert same(parts[0], undisturbed[0]) and sorted(where.files()) == [2, 3]
 
 
 def test_a_full_disk_is_said_and_training_goes_on(tmp_path):
     """A file system of 2 MB, full after the first epoch; then there is room again, and the run goes on from disk."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = f"mount -t tmpfs -o size=2m none {small}"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a small file system")
-    script = tmp_path / "script.py"
-    script.write_text(FULL_DISK)
-    command = f'{mount} && exec "{sys.executable}" "{script}" "{small}"'
-    root = Path(__file__).parents[1]
-    result = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, cwd=root)
-    out = result.stdout
-    assert "The checkpoint of epoch 2 is not saved: No space left on device (0." in out, out + result.stderr
-    assert "MB needed, 0.0 MB free in" in out and "Training goes on" in out and "Resumed after epoch 1" in out
-    assert "files [2, 3] []" in out and "as usual True" in out
+    where, parts, again = Checkpoint(tmp_path, "improved", {}), new_run(), new_run()
+    filling = tmp_path / "filling"
+
+    def fill(history):
+        with filling.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while len(history) == 1 and file.write(bytes(4096)):
+                pass
+
+    def on_a_small_disk():
+        isolated.small_disk(tmp_path, "2m")
+        train(parts, where, 3, on_epoch_end=fill)
+        filling.unlink()
+        train(again, where, 3)
+        return sorted(where.files()), list(tmp_path.glob("*.partial")), same(again[0], parts[0])
+
+    outcome = isolated.run(on_a_small_disk)
+    assert outcome.value == ([2, 3], [], True), outcome
+    assert "The checkpoint of epoch 2 is not saved" in outcome.printed and "space left on device (0." in outcome.printed
+    for part in ("MB needed, 0.0 MB free", "Training goes on", "Resumed after epoch 1"):
+        assert part in outcome.printed
 
 
-def test_a_folder_that_cannot_be_made_is_said_and_training_goes_on(noise_set, tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_said_and_training_goes_on(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    history = train(new_run(noise_set), Checkpoint(tmp_path / "file", "improved", {}), 2, verbose=False)
+    history = train(new_run(), Checkpoint(tmp_path / "file", "improved", {}), 2, verbose=False)
     out = capsys.readouterr().out
     assert len(history) == 2 and "checkpoint of epoch 2 is not saved" in out  # even though verbose is False
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(noise_set, where, sent, capsys):
+def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(where, sent, capsys, undisturbed):
     """In the middle of the third epoch. Afterwards the handlers are those of before."""
-    undisturbed = new_run(noise_set)
-    expected = train(undisturbed, None, 4)
-    parts = new_run(noise_set)
+    parts, history, batches = new_run(), History(), []
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    history, batches = History(), 0
 
     def watch(images):
-        nonlocal batches
-        batches += 1
-        if len(history) == 2 and batches % 4 == 0:
+        batches.append(1)
+        if len(history) == 2 and len(batches) % 4 == 0:
             os.kill(os.getpid(), sent)
-        return images
+        return as_floats(images)
 
-    parts[3].transform = lambda images: watch(as_floats(images))
+    parts[3].transform = lambda images: watch(images)
     with pytest.raises(KeyboardInterrupt):
-        train(parts, where, 4, history)
+        train(parts, where, 3, history)
     assert "all is back at the end of epoch 2. Run this cell again" in capsys.readouterr().out
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert len(history) == 2 and sorted(where.files()) == [1, 2]
     parts[3].transform = as_floats
-    train(parts, where, 4, history)
-    assert history.test_loss == expected.test_loss and same(weights(parts), weights(undisturbed))
+    train(parts, where, 3, history)
+    assert history.test_loss == undisturbed[1].test_loss and same(parts[0], undisturbed[0])
 
 
-def test_a_signal_while_saving_waits_until_the_file_is_whole(noise_set, where, monkeypatch):
-    whole = checkpoint.write_block
+def test_a_signal_while_saving_waits_until_the_file_is_whole(where, monkeypatch):
+    whole = torch.save
 
-    def write(file, content, before=0):
-        if before:  # the end of the file, after the test
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-        return whole(file, content, before)
+    def save(content, file):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        whole(content, file)
 
-    monkeypatch.setattr(checkpoint, "write_block", write)
+    monkeypatch.setattr(torch, "save", save)
     history = History()
     with pytest.raises(KeyboardInterrupt):
-        train(new_run(noise_set), where, 3, history)
+        train(new_run(), where, 3, history)
     assert len(history) == 1 and sorted(where.files()) == [1]
     monkeypatch.undo()
-    assert len(train(new_run(noise_set), where, 2)) == 2
+    assert len(train(new_run(), where, 2)) == 2
 
 
-def test_training_in_a_thread_leaves_signals_alone(noise_set):
-    problems = []
+def test_files_are_written_after_a_pause_and_always_at_the_end_and_on_stop(where, monkeypatch):
+    saved, wait = [], fake_clock(monkeypatch)
 
-    def work():
-        try:
-            train(new_run(noise_set), None, 1, verbose=False)
-        except BaseException as error:
-            problems.append(error)
+    def save(self, content):
+        saved.append(content["epoch"])
+        wait(1)
+        return ""
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not problems
+    monkeypatch.setattr(guard, "PAUSE", 30)
+    monkeypatch.setattr(guard, "SHARE", 50)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    train(new_run(), where, 9, on_epoch_end=lambda history: wait(10))
+    assert saved == [4, 9]  # after 30 s; then not before 50 times the second that took; at the end
+    saved.clear()
+    with pytest.raises(KeyboardInterrupt):
+        train(new_run(), where, 9, on_epoch_end=lambda history: stop_at(history, 3))
+    assert saved == [3]
 
 
-def test_a_run_keeps_checkpoints_until_its_results_are_saved(noise_set, tmp_path, monkeypatch, lenet):
+def stop_at(history, epoch):
+    if len(history) == epoch:
+        raise KeyboardInterrupt
+
+
+def test_a_second_kernel_of_one_lecture_trains_without_checkpoints_and_harms_none(where, capsys, undisturbed):
+    """What the second does happens at the end of an epoch of the first."""
+    first, second, calls = new_run(), new_run(), []
+    before = torch.get_rng_state()
+
+    def meanwhile(history):
+        if len(history) == 2 and not calls:
+            calls.append(sorted(where.files()))
+            between = states.snapshot([])
+            torch.set_rng_state(before)
+            assert train(second, where, 3, verbose=False).test_loss == undisturbed[1].test_loss
+            where.remove()
+            states.restore([], between)
+            calls.append(sorted(where.files()))
+
+    history = train(first, where, 3, on_epoch_end=meanwhile)
+    out = capsys.readouterr().out
+    assert "Another kernel is training 'improved'" in out and str(where.lock_file()) in out
+    assert calls == [[1, 2], [1, 2]] and sorted(where.files()) == [2, 3] and same(first[0], undisturbed[0])
+    assert history.test_loss == undisturbed[1].test_loss
+    where.remove()
+    assert not any(where.folder.iterdir())
+
+
+def test_a_folder_without_locks_is_used_all_the_same(where, monkeypatch):
+    def no_locks(*arguments, **more):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(checkpoint.FileLock, "acquire", no_locks)
+    train(new_run(), where, 2)
+    assert sorted(where.files()) == [1, 2]
+
+
+def test_the_number_of_threads_is_resumed(where, capsys):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(new_run(), where, 1)
+        torch.set_num_threads(1)
+        train(new_run(), where, 2)
+        assert torch.get_num_threads() == 2 and "Now 2 CPU threads" in capsys.readouterr().out
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fake_clock(monkeypatch):
+    """A function that lets time go by; by itself it hardly does."""
+    now = [0.0]
+
+    def wait(seconds=1e-6):
+        now[0] += seconds
+        return now[0]
+
+    monkeypatch.setattr(guard.time, "perf_counter", wait)
+    return wait
+
+
+def test_a_slow_epoch_is_said_once_with_the_way_out(capsys, monkeypatch):
+    wait, seconds = fake_clock(monkeypatch), iter([0, 10, 10, 30, 30, 10])  # the first is a check
+
+    def test_images(images):
+        wait(next(seconds))
+        return as_floats(images)
+
+    train(new_run(), None, 5, test=Batches(NOISE, 25, test_images))
+    out = capsys.readouterr().out
+    assert out.count("times as long as the fastest") == 1 and "Epoch 3 took 3.0 times" in out
+    assert "restart the kernel" in out
+
+
+def test_a_run_keeps_checkpoints_until_it_is_started_afresh(tmp_path, monkeypatch):
     monkeypatch.setenv("LECTURE_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    monkeypatch.setenv("LECTURE_RESULTS", str(tmp_path / "results"))
     quick = environment.start_run("29_lenet_mnist", lambda: None)
     assert quick.checkpoint("improved") is None
     monkeypatch.setenv("LECTURE_PROFILE", "laptop")
     run = environment.start_run("29_lenet_mnist", lambda: None)
     where = run.checkpoint("improved")
-    train(new_run(noise_set), where, 1, verbose=False)
+    train(new_run(), where, 1, verbose=False)
     assert [path.parent.name for path in where.files().values()] == ["29_lenet_mnist"]
-    (where.folder / "improved.0002.1.partial").touch()
-    results.save_results(quick, noise_set, noise_set, 32, {})
+    (where.folder / "improved.1.partial").touch()
+    quick.start_afresh()
     assert where.files()  # of another run
-    results.save_results(run, noise_set, noise_set, 32, {})
+    run.start_afresh()
     assert not where.folder.exists()
-
-
-def test_checkpoints_are_below_build_by_default(monkeypatch):
-    monkeypatch.delenv("LECTURE_CHECKPOINTS", raising=False)
-    assert checkpoint.checkpoint_folder("x") == Path(__file__).parents[1] / "build" / "checkpoints" / "x"

@@ -1,6 +1,5 @@
 """Stop in a real Jupyter kernel: the epoch in progress is taken back, the others are in memory and on disk."""
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ SETUP = """
 import time
 from pathlib import Path
 import torch
-from helpers.checkpoint import Checkpoint
+from helpers.keeping.checkpoint import Checkpoint
 from helpers.data import Batches, ImageSet
 from helpers.training import History, fit
 def slowly(images):
@@ -34,23 +33,26 @@ def kernel():
     manager.shutdown_kernel(now=True)
 
 
-def run(client, code) -> tuple[str, str]:
-    """Run a cell; its status and all it showed."""
+def run(client, code, at=None, then=None) -> tuple[str, str]:
+    """Run a cell; its status and all it showed. When it has shown `at`, `then` is called."""
     shown = []
-    reply = client.execute_interactive(
-        code, output_hook=lambda message: shown.append(str(message["content"])), timeout=60
-    )
+
+    def show(message):
+        shown.append(str(message["content"]))
+        if at and at in shown[-1]:
+            then()
+
+    reply = client.execute_interactive(code, output_hook=show, timeout=60)
     return reply["content"].get("ename", "ok"), "\n".join(shown)
 
 
 def test_stop_takes_the_epoch_back_and_the_cell_goes_on_when_run_again(kernel, tmp_path):
     manager, client = kernel
     assert run(client, f"{SETUP}where = Checkpoint(Path({str(tmp_path)!r}), 'run', {{}})")[0] == "ok"
-    threading.Timer(1.5, manager.interrupt_kernel).start()
-    ended, shown = run(client, "fit(*given, 200, history, checkpoint=where)")
+    told = "fit(*given, 200, history, checkpoint=where, on_epoch_end=lambda history: print('done:', len(history)))"
+    ended, shown = run(client, told, "done: 2", manager.interrupt_kernel)
     assert ended == "KeyboardInterrupt" and "Run this cell again to go on from there" in shown
-    ended, shown = run(client, "print(len(history) > 0, max(where.files()) == len(history))")
-    assert "True True" in shown
+    assert "True True" in run(client, "print(len(history) > 1, max(where.files()) == len(history))")[1]
     ended, shown = run(client, "more = len(history) + 1; fit(*given, more, history); print(len(history) == more)")
     assert ended == "ok" and "True" in shown
     assert "Complete: " in run(client, "fit(*given, more, history)")[1]

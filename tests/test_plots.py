@@ -1,4 +1,3 @@
-import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -7,13 +6,20 @@ from sklearn.metrics import confusion_matrix
 from helpers import plots
 from helpers.training import History, Score
 
-matplotlib.use("agg")
+plt.switch_backend("agg")
 
 
 def test_confusion_matrix_equals_scikit_learns():
     torch.manual_seed(0)
     logits, labels = torch.randn(200, 4), torch.randint(0, 4, (200,))
     assert (plots.confusion_matrix(logits, labels, 4).numpy() == confusion_matrix(labels, logits.argmax(1))).all()
+
+
+def test_confusion_shows_counts_and_colours_the_mistakes():
+    axis = plots.show_confusion(torch.tensor([[90, 0], [7, 3]]), ["cat", "dog"], "counts").axes[0]
+    shown = {text.get_position(): text.get_text() for text in axis.texts}
+    assert shown == {(0, 0): "90", (1, 0): "", (0, 1): "7", (1, 1): "3"}  # by column and row
+    assert axis.images[0].get_array().tolist() == [[0, 0], [7, 0]] and axis.images[0].get_clim() == (0, 7)
 
 
 def test_mistakes_are_the_most_confident_wrong_ones():
@@ -26,25 +32,17 @@ def test_mistakes_are_the_most_confident_wrong_ones():
     assert shown[0].get_title().startswith("cat\nread as\ndog")
     with pytest.raises(ValueError, match="no mistake"):
         plots.show_mistakes(images[:1], logits[:1], labels[:1], ["cat", "dog"], "mistakes")
-    plt.close("all")
 
 
-def three_epochs():
+def test_curves_show_the_history_in_the_arms_colour():
     history = History()
     for epoch in range(3):
         history.append(Score(1 / (epoch + 1), 0.1), Score(2.0, 0.2 * epoch), seconds=1.0, images_per_second=1.0)
-    return history
-
-
-def test_an_arm_has_the_same_colour_alone_and_beside_others():
-    alone = plots.show_curves({"improved": three_epochs()}, "sample").axes[0].lines[0].get_color()
-    both = plots.show_curves({"lectured": three_epochs(), "improved": three_epochs()}, "sample").axes[0].lines
-    assert [line.get_color() == alone for line in both] == [False, False, True, True]  # test and train of each
-    plt.close("all")
-
-
-def test_curves_show_the_history():
-    losses, accuracies = plots.show_curves({"lectured": three_epochs()}, "sample").axes
-    assert losses.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 2.0], [3, 2.0]]
+    losses, accuracies = plots.show_curves({"improved": history}, "sample").axes
+    assert losses.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 2.0], [3, 2.0]]  # test; then train
+    assert losses.lines[1].get_ydata().tolist() == pytest.approx([1, 1 / 2, 1 / 3])
     assert accuracies.lines[0].get_ydata().tolist() == pytest.approx([0, 0.2, 0.4])
-    plt.close("all")
+    assert losses.get_yscale() == "log" and accuracies.get_yscale() == "linear"
+    alone = losses.lines[0].get_color()
+    both = plots.show_curves({"lectured": history, "improved": history}, "sample").axes[0].lines
+    assert [line.get_color() == alone for line in both] == [False, False, True, True]

@@ -1,170 +1,246 @@
-import gzip
-import hashlib
-import http.server
-import threading
+"""MNIST and CIFAR-10: found under any name, verified, altered, packed to do harm; on read-only and full disks."""
 
+import gzip
+import pickle
+import tarfile
+from pathlib import Path
+
+import isolated
+import numpy as np
 import pytest
 import torch
+from mirrors import Mirror, serve
+from small_data import Trap, add_member, cifar, cifar_archive, contents, equal, mnist, packed, refusal, sha256, write
 from torchvision import datasets
 
-from helpers import sources
+from helpers.datasets import sources, store
 
-CONTENT = {name: name.encode() * 500 for name in sources.MNIST_FILES}
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+IMAGES, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+ARCHIVE = "cifar-10-python.tar.gz"
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty LECTURE_DATA, and small files in place of MNIST's, checksums and all."""
-    monkeypatch.setenv("LECTURE_DATA", str(tmp_path))
-    table = {
-        name: (sha256(content), sha256(packed(content)), len(packed(content))) for name, content in CONTENT.items()
-    }
-    monkeypatch.setattr(sources, "MNIST_FILES", table)
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    return raw
-
-
-def packed(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
-
-
-def write_all(folder):
-    for name, content in CONTENT.items():
-        (folder / name).write_bytes(content)
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty data folder, without network."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("LECTURE_DATA", str(folder))
+    monkeypatch.setenv("LECTURE_OFFLINE", "1")
+    monkeypatch.delenv("LECTURE_IMAGES", raising=False)
+    return folder
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """Two mirrors on this machine, `answers[mirror]` decides what each serves; requests are noted in `asked`."""
+def digit_files(monkeypatch) -> dict[str, bytes]:
+    return mnist(monkeypatch)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        answers, asked = {}, []
 
-        def do_GET(self):
-            _, mirror, name = self.path.split("/")
-            self.asked.append((mirror, name))
-            kind = self.answers.get(mirror, "good")
-            content = packed(CONTENT[name.removesuffix(".gz")])
-            if kind == 404:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if kind == "flipped":
-                content = bytes([content[0] ^ 1]) + content[1:]
-            self.wfile.write(content[: len(content) // 2] if kind == "half" else content)
+@pytest.fixture
+def batches(monkeypatch) -> dict[str, bytes]:
+    return cifar(monkeypatch)[0]
 
-        def log_message(self, *arguments):
-            pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{running.server_port}"
-        monkeypatch.setattr(sources, "MNIST_MIRRORS", [f"{address}/first/", f"{address}/second/"])
+def test_mnist_is_read_as_torchvision_reads_it(home, digit_files, recwarn):
+    write(home / "MNIST" / "raw", digit_files)
+    before = contents(home)
+    for mine, train in zip(sources.load_mnist(), (True, False), strict=True):
+        theirs = datasets.MNIST(home, train=train)
+        assert torch.equal(mine.images.squeeze(1), theirs.data) and torch.equal(mine.labels, theirs.targets)
+        assert mine.name == "MNIST" and mine.images.shape == (20, 1, 28, 28) and mine.classes == list("0123456789")
+    assert contents(home) == before and not list(home.rglob(".*")) and not recwarn.list  # not even a lock
+
+
+def dotted(files):
+    return {name.replace("-idx", ".idx"): content for name, content in files.items()}
+
+
+LAYOUTS = {
+    "dots": lambda files: {f"MNIST/raw/{name}": content for name, content in dotted(files).items()},
+    "unpacked by the browser": lambda files: {f"MNIST/raw/{name}.gz": content for name, content in files.items()},
+    "dots and packed": lambda files: {f"MNIST/raw/{name}": content for name, content in packed(dotted(files)).items()},
+    "downloaded twice": lambda files: {f"MNIST/{i} (1).gz": c for i, c in enumerate(packed(files).values())},
+    "each in a folder": lambda files: {f"mnist-dataset/{name}/{name}": content for name, content in files.items()},
+    "beside other files": lambda files: packed(files) | {"notes.txt": b"?", "empty": b"", "a.gz": b"\x1f\x8b" * 9},
+    "swapped": lambda files: {f"MNIST/raw/{a}": files[b] for a, b in zip(files, reversed(list(files)), strict=True)},
+    "packed again": lambda files: {f"MNIST/raw/{n}.gz": gzip.compress(c, 1, mtime=9) for n, c in files.items()},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mnist_is_used_under_whatever_names(home, digit_files, layout):
+    write(home, LAYOUTS[layout](digit_files))
+    before = contents(home)
+    train, test = sources.load_mnist()
+    pixels = np.frombuffer(digit_files[IMAGES], np.uint8, offset=16)
+    assert np.array_equal(train.images.flatten(), pixels) and len(test) == 20
+    assert contents(home) == before
+
+
+def test_altered_raw_files_do_not_matter_where_the_archives_are_good(home, digit_files):
+    altered = {name: digit_files[name][:-1] + b"?" for name in (IMAGES, LABELS)}
+    write(home / "MNIST" / "raw", digit_files | packed(digit_files) | altered)
+    train, test = sources.load_mnist()
+    assert np.array_equal(train.images.flatten(), np.frombuffer(digit_files[IMAGES], np.uint8, offset=16))
+    assert test.labels.tolist() == list(digit_files[LABELS][8:])
+
+
+def test_raw_and_packed_altered_at_once_is_said_with_all_that_is_needed(home, digit_files):
+    altered = {name: digit_files[name][:-1] for name in (IMAGES, LABELS)}
+    raw = write(home / "MNIST" / "raw", digit_files | altered | packed(altered))
+    before, message = contents(home), refusal(sources.load_mnist)
+    assert f"{raw / IMAGES}.gz" in message and "LECTURE_OFFLINE is on" in message
+    assert f"in all: {IMAGES}.gz, {LABELS}.gz" in message
+    assert contents(home) == before
+
+
+def test_an_archive_that_unpacks_without_end_is_given_up(home, monkeypatch):
+    path = write(home, {"huge.gz": gzip.compress(bytes(10_000))}) / "huge.gz"
+    assert 10_000 < sources.LARGEST <= 2**26
+    monkeypatch.setattr(sources, "LARGEST", 1000)
+    assert len(sources.read_idx(path)) == 1000
+
+
+def test_the_data_folder_is_a_whole_path_and_is_not_made_for_reading(tmp_path, monkeypatch, digit_files):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LECTURE_DATA", "~/data")
+    monkeypatch.setenv("LECTURE_OFFLINE", "1")
+    for load in (sources.load_mnist, sources.load_cifar10):
+        message = refusal(load)
+        assert f" {tmp_path}/" in message and "~/data" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_are_read_as_torchvision_reads_them(home, monkeypatch, recwarn):
+    files, expected = cifar(monkeypatch)
+    write(home / "cifar-10-batches-py", files)
+    both = sources.load_cifar10()
+    assert equal(both, expected) and not recwarn.list
+    assert {part.name for part in both} == {"CIFAR-10"} and both[0].classes[::9] == ["airplane", "truck"]
+    monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(datasets.CIFAR10, "_load_meta", lambda self: None)
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[name, ""] for name in ("data_batch_1", "data_batch_2")])
+    assert np.array_equal(both[0].images.permute(0, 2, 3, 1), datasets.CIFAR10(home).data)
+
+
+PLACES = {
+    "archive": lambda files: {ARCHIVE: cifar_archive(files)},
+    "unpacked by the browser": lambda files: {"cifar-10-python.tar": cifar_archive(files, mode="w")},
+    "packed again": lambda files: {"cifar-10-python (1).tgz": cifar_archive(files, mode="w:gz")},
+    "a folder deeper": lambda files: {f"cifar-10-python/cifar-10-batches-py/{n}": c for n, c in files.items()},
+    "bad batch, good archive": lambda files: {ARCHIVE: cifar_archive(files), "cifar-10-batches-py/test_batch": b""},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_cifar10_is_used_where_its_batches_are_whatever_the_names(home, monkeypatch, place):
+    files, expected = cifar(monkeypatch)
+    before = PLACES[place](files)
+    write(home, before)
+    assert equal(sources.load_cifar10(), expected)
+    after = contents(home)
+    (kept,) = set(after) - set(before)  # nothing is unpacked: there is nothing that could be interrupted
+    assert kept.endswith("decoded.pt") and all(after[name] == content for name, content in before.items())
+    monkeypatch.setattr(sources, "decode_batches", None)  # the second start reads the kept images alone
+    assert equal(both := sources.load_cifar10(), expected) and both[0].source == "python batches, MD5 verified"
+    assert sources.load_cifar10(image_size=8)[0].images.shape == (40, 3, 8, 8)
+
+
+def test_nothing_is_unpickled_before_its_checksum_was_right(home, batches, tmp_path):
+    trap, folder = tmp_path / "trap", home / "cifar-10-batches-py"
+    write(folder, batches | {"test_batch": pickle.dumps(Trap(trap)), "decoded.pt": pickle.dumps(Trap(trap))})
+    assert "missing" in refusal(sources.load_cifar10)
+    assert "damaged" in refusal(lambda: sources.decode_batches(folder))
+    torch.save({"key": Trap(trap)}, folder / "decoded.pt")
+    assert store.load(folder / "decoded.pt", "key") is None
+    assert not trap.exists()
+
+
+MEMBERS = [
+    ("../evil", tarfile.REGTYPE, ""),
+    ("{outside}/evil", tarfile.REGTYPE, ""),
+    ("cifar-10-batches-py", tarfile.SYMTYPE, "{outside}"),  # what is unpacked after it would land there
+    ("cifar-10-batches-py/data_batch_1", tarfile.SYMTYPE, "{outside}/secret"),
+    ("cifar-10-batches-py/data_batch_1", tarfile.LNKTYPE, "../secret"),
+    ("cifar-10-batches-py/data_batch_1", tarfile.FIFOTYPE, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "link"), MEMBERS)
+def test_a_crafted_archive_writes_nothing(home, batches, tmp_path, name, kind, link):
+    outside = write(tmp_path / "outside", {"secret": b"secret"})
+
+    def add(archive):
+        add_member(archive, name.format(outside=outside), kind=kind, link=link.format(outside=outside))
+
+    write(home, {ARCHIVE: cifar_archive(batches, more=add)})
+    assert len(sources.load_cifar10()[0]) == 40
+    assert sorted(contents(tmp_path)) == [f"data/{ARCHIVE}", f"data/{ARCHIVE}.decoded.pt", "outside/secret"]
+
+
+def test_a_link_alone_in_place_of_a_batch_is_not_followed(home, batches, tmp_path):
+    secret = write(tmp_path, {"secret": batches.pop("test_batch")}) / "secret"  # though it leads to the right bytes
+
+    def add(archive):
+        add_member(archive, "cifar-10-batches-py/test_batch", kind=tarfile.SYMTYPE, link=str(secret))
+
+    write(home, {ARCHIVE: cifar_archive(batches, more=add)})
+    assert str(home / ARCHIVE) in refusal(sources.find_cifar10)
+
+
+def test_missing_cifar10_is_downloaded(home, batches, monkeypatch):
+    monkeypatch.setenv("LECTURE_OFFLINE", "no")
+    archive = cifar_archive(batches)
+    with serve(Mirror({ARCHIVE: archive}, "cuts")) as bad, serve(Mirror({ARCHIVE: archive})) as good:
+        monkeypatch.setattr(sources, "CIFAR10_MIRRORS", [bad.address, good.address])
+        monkeypatch.setattr(sources, "CIFAR10_CHECKSUM", sha256(archive))
+        assert sources.find_cifar10() == home / ARCHIVE
+        assert len(sources.load_cifar10()[1]) == 20 and len(good.asked) == 1
+    assert not list(home.glob("*.partial"))
+
+
+@pytest.mark.parametrize(("event", "number"), [("open", 1), ("open", 2), ("os.rename", 1)])
+def test_a_start_that_is_killed_while_it_keeps_images_is_finished_by_the_next(home, monkeypatch, event, number):
+    files, expected = cifar(monkeypatch)
+    write(home, {ARCHIVE: cifar_archive(files)})
+
+    def load():
+        isolated.die_at(event, number, "decoded.pt")
+        sources.load_cifar10()
+
+    isolated.run(load)
+    assert f"{ARCHIVE}.decoded.pt" not in contents(home) or event == "open"
+    assert equal(sources.load_cifar10(), expected) and equal(sources.load_cifar10(), expected)
+
+
+def test_a_read_only_folder_is_used_when_good_and_named_when_not(home, digit_files, monkeypatch):
+    files, expected = cifar(monkeypatch)
+
+    def use():
+        isolated.small_disk(home)
+        write(home / "MNIST", dotted(digit_files))
+        write(home, {ARCHIVE: cifar_archive(files)})
+        isolated.make_read_only(home)
+        good = len(sources.load_mnist()[0]), equal(sources.load_cifar10(), expected)
+        sources.MNIST_RAW["train-labels-idx1-ubyte"] = "0" * 64  # now one file is not right
         monkeypatch.setenv("LECTURE_OFFLINE", "0")
-        yield Handler
-        running.shutdown()
+        return good, refusal(sources.find_mnist)
+
+    outcome = isolated.run(use)
+    assert outcome.error == ""
+    good, message = outcome.value
+    assert good == (20, True) and "Read-only file system" in message and "LECTURE_DATA" in message
+    assert str(home / "MNIST" / "raw") in message
+    assert "every start decodes the images again" in outcome.printed and "Read-only file system" in outcome.printed
 
 
-def test_mirrors_use_https_only():
-    assert all(mirror.startswith("https://") for mirror in sources.MNIST_MIRRORS)
+def test_a_full_disk_costs_the_kept_images_only_and_says_what_is_needed(home, monkeypatch):
+    files, expected = cifar(monkeypatch, count=100)
 
+    def use():
+        isolated.small_disk(home, "1200k")
+        write(home, {ARCHIVE: cifar_archive(files)})
+        return equal(sources.load_cifar10(), expected), sorted(contents(home))
 
-def test_good_files_are_only_read(folder):
-    write_all(folder)
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert sources.find_mnist() == folder
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-def test_missing_file_without_network_is_one_line(folder):
-    write_all(folder)
-    (folder / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(
-        sources.DataError, match=r"t10k-labels-idx1-ubyte \(missing\).*LECTURE_OFFLINE=1.*Copy"
-    ) as error:
-        sources.find_mnist()
-    assert "\n" not in str(error.value)
-
-
-def test_altered_file_without_network_is_named(folder):
-    write_all(folder)
-    (folder / "train-labels-idx1-ubyte").write_bytes(b"\0" + CONTENT["train-labels-idx1-ubyte"][1:])
-    with pytest.raises(sources.DataError, match=r"train-labels-idx1-ubyte \(its SHA-256 is not MNIST's\)"):
-        sources.find_mnist()
-
-
-def test_altered_file_is_repaired_from_the_archive_beside_it(folder):
-    write_all(folder)
-    name = "train-images-idx3-ubyte"
-    (folder / name).write_bytes(b"half")
-    # packed again with other settings: the .gz differs from the published one, the content does not
-    (folder / f"{name}.gz").write_bytes(gzip.compress(CONTENT[name], compresslevel=1, mtime=9))
-    sources.find_mnist()
-    assert (folder / name).read_bytes() == CONTENT[name]
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda packed: packed[: len(packed) // 2], lambda packed: b"no gzip", lambda p: b""]
-)
-def test_a_damaged_archive_is_not_believed(folder, damage):
-    for name, content in CONTENT.items():
-        (folder / f"{name}.gz").write_bytes(damage(packed(content)))
-    with pytest.raises(sources.DataError, match="LECTURE_OFFLINE"):
-        sources.find_mnist()
-    assert not [path for path in folder.iterdir() if path.suffix != ".gz" and path.name != ".lock"]
-
-
-def test_download(folder, server):
-    sources.find_mnist()
-    assert {name: (folder / name).read_bytes() for name in CONTENT} == CONTENT
-    assert {mirror for mirror, _ in server.asked} == {"first"}
-
-
-@pytest.mark.parametrize("fault", [404, "flipped", "half"])
-def test_next_mirror_after_a_fault(folder, server, fault):
-    server.answers["first"] = fault
-    sources.find_mnist()
-    assert {name: (folder / name).read_bytes() for name in CONTENT} == CONTENT
-    assert ("second", "train-images-idx3-ubyte.gz") in server.asked
-
-
-def test_all_mirrors_bad_lists_every_cause(folder, server):
-    server.answers.update(first=404, second="flipped")
-    with pytest.raises(
-        sources.DataError, match=r"first/ answered 404; .*second/ sent other bytes \(wrong SHA-256\)"
-    ) as error:
-        sources.find_mnist()
-    assert "\n" not in str(error.value)
-    assert not [path for path in folder.iterdir() if path.name != ".lock"]  # nothing half done is left
-
-
-def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LECTURE_DATA", str(tmp_path / "file"))  # not a folder, so nothing can be made below it
-    with pytest.raises(sources.DataError, match=r"cannot be written.*LECTURE_DATA"):
-        sources.find_mnist()
-
-
-def test_loading_gives_torchvisions_images(tmp_path, monkeypatch):
-    """Three images in MNIST's own format, read by torchvision and by us."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    images = torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8)
-    labels = torch.tensor([3, 0, 9], dtype=torch.uint8)
-    sizes = b"".join(size.to_bytes(4, "big") for size in (3, 28, 28))
-    for part in ("train", "t10k"):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images.numpy().tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[:4] + labels.numpy().tobytes())
-    monkeypatch.setenv("LECTURE_DATA", str(tmp_path))
-    monkeypatch.setattr(sources, "MNIST_FILES", {p.name: (sha256(p.read_bytes()), "", 0) for p in raw.iterdir()})
-    train_set, test_set = sources.load_mnist()
-    expected = datasets.MNIST(tmp_path, train=True)
-    assert torch.equal(train_set.images.squeeze(1), images) and torch.equal(expected.data, images)
-    assert test_set.labels.tolist() == [3, 0, 9] and train_set.name == "MNIST"
+    outcome = isolated.run(use)
+    assert (outcome.error, outcome.value) == ("", (True, [ARCHIVE]))
+    assert "921,600 bytes needed, " in outcome.printed and outcome.printed.count("\n") == 1

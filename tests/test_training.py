@@ -1,28 +1,18 @@
+"""Training, testing and the record of a run, against sums by hand, plain loops and undisturbed runs."""
+
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from common import as_floats, same, sgd, weights
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
+from helpers import training
 from helpers.data import Batches
-from helpers.training import (
-    History,
-    Score,
-    estimate_seconds,
-    evaluate,
-    fit,
-    predict,
-    restore,
-    snapshot,
-    train_one_epoch,
-)
-
-
-def as_floats(images):
-    return images.float() / 255
+from helpers.training import History, Score, Step, estimate_seconds, evaluate, fit, predict, train_one_epoch
 
 
 class Sign(nn.Module):
@@ -47,15 +37,9 @@ HAND_LOSS = (2 * 0.6931471805599453 + 0.28768207245178085) / 3  # not the mean o
 def test_a_short_last_batch_counts_as_what_it_is():
     model = Sign()
     assert evaluate(model, HAND_BATCHES, F.cross_entropy) == pytest.approx((HAND_LOSS, 1 / 3), abs=1e-6)
-    still = torch.optim.SGD(model.parameters(), lr=0.0)
-    assert train_one_epoch(model, HAND_BATCHES, F.cross_entropy, still) == pytest.approx((HAND_LOSS, 1 / 3), abs=1e-6)
-
-
-def test_one_epoch_takes_the_steps_of_plain_sgd():
-    model = Sign()
-    train_one_epoch(model, HAND_BATCHES, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.4))
-    # first batch: x = 0, no gradient. Second: d loss / d w = −2x · p(class 0) = −2x / 4
-    assert model.weight.item() == pytest.approx(1 + 0.4 * 2 * 0.5493061443340549 / 4, abs=1e-6)
+    assert train_one_epoch(model, HAND_BATCHES, F.cross_entropy, sgd(model, 0.0)) == pytest.approx(
+        (HAND_LOSS, 1 / 3), abs=1e-6
+    )
 
 
 def test_equal_to_a_loop_with_a_dataloader(lenet, noise_set):
@@ -67,153 +51,135 @@ def test_equal_to_a_loop_with_a_dataloader(lenet, noise_set):
         F.nll_loss(F.log_softmax(expected(images), dim=1), labels).backward()
         optimizer.step()
     adam = torch.optim.Adam(lenet.parameters(), lr=1e-3)
-    train_one_epoch(lenet, Batches(noise_set, 10, as_floats), nn.CrossEntropyLoss(), adam, precision=torch.float32)
+    train_one_epoch(lenet, Batches(noise_set, 10, as_floats), nn.CrossEntropyLoss(), adam)
     for ours, theirs in zip(lenet.parameters(), expected.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
-
-
-def test_scheduler_steps_after_every_batch(lenet, noise_set):
-    optimizer = torch.optim.SGD(lenet.parameters(), lr=1.0)
-    halve = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-    train_one_epoch(lenet, Batches(noise_set, 10, as_floats), F.cross_entropy, optimizer, halve)
-    assert optimizer.param_groups[0]["lr"] == 0.5**3
 
 
 def test_evaluation_changes_nothing_and_uses_running_statistics(noise_set):
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(1024, 10))
-    before = copy.deepcopy(model.state_dict())
+    before = weights(model)
     batches = Batches(noise_set, 10, as_floats)
     logits, labels = predict(model, batches)
-    assert model.training  # back in the mode it was in
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert same(model, before)
     model.eval()
     assert torch.allclose(logits, model(as_floats(noise_set.images)), atol=1e-5)
     assert torch.equal(labels, noise_set.labels)
     assert evaluate(model, batches, F.cross_entropy).loss == pytest.approx(F.cross_entropy(logits, labels).item())
 
 
-def test_training_runs_in_training_mode(noise_set):
-    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(1024, 10)).eval()
-    train_one_epoch(
-        model, Batches(noise_set, 10, as_floats), F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1)
-    )
-    assert model[0].num_batches_tracked == 3
+def test_predict_leaves_each_module_in_its_mode_even_where_it_fails(noise_set):
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(1024, 10))
+    model[0].eval()  # as a frozen one
+
+    predict(model, Batches(noise_set, 10, as_floats))
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(AttributeError):
+        predict(model, Batches(noise_set, 10, lambda images: None))
+    assert modes == [module.training for module in model.modules()] == [True, False, True, True]
 
 
-def test_a_frozen_network_does_not_drift():
-    """Weights and running statistics of all but the head stay what they were, to the bit."""
+def test_the_loss_of_a_test_is_computed_where_the_model_lives(lenet, monkeypatch):
+    """As where a criterion has class weights on a GPU; here on the device without memory."""
+    monkeypatch.setattr(training, "predict", lambda model, batches: (torch.eye(10), torch.arange(10)))
+    devices = []
+
+    def criterion(*given):
+        devices.extend(one.device.type for one in given)
+        return torch.tensor(0.5)
+
+    assert evaluate(lenet.to("meta"), [], criterion) == (0.5, 1.0) and devices == ["meta", "meta"]
+
+
+def test_a_gradient_that_overflows_float16_is_skipped_and_the_scale_lowered(lenet, noise_set):
+    step, before = Step(torch.device("cpu"), torch.float16), weights(lenet)
+    images, labels, optimizer = as_floats(noise_set.images), noise_set.labels, sgd(lenet)
+    step(lenet, images, labels, lambda logits, labels: 1e4 * F.cross_entropy(logits, labels), optimizer)
+    assert step.scaler.get_scale() == 2.0**9 and same(lenet, before)
+    step(lenet, images, labels, F.cross_entropy, optimizer)
+    assert not torch.equal(lenet[0].weight, before["0.weight"])
+
+
+@pytest.fixture
+def two_batches():
     torch.manual_seed(0)
+    return [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
+
+
+def test_a_frozen_network_does_not_drift(two_batches):
+    """Weights and running statistics of all but the head stay what they were, to the bit."""
     model = models.resnet18(num_classes=10).requires_grad_(False)
     model.fc.requires_grad_(True)
-    before = copy.deepcopy(model.state_dict())
-    batches = [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
-    train_one_epoch(model, batches, F.cross_entropy, torch.optim.SGD(model.fc.parameters(), lr=0.1))
+    before = weights(model)
+    train_one_epoch(model, two_batches, F.cross_entropy, sgd(model))
     after = model.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["fc.weight", "fc.bias"]
     assert model.layer1.training and not model.layer1[0].bn1.training
 
 
-def test_batch_norm_that_is_not_frozen_trains():
-    torch.manual_seed(0)
-    model = models.resnet18(num_classes=10)
+def test_batch_norm_that_is_not_frozen_trains(two_batches):
+    model = models.resnet18(num_classes=10).eval()  # trained in training mode all the same
     model.conv1.requires_grad_(False)
     model.bn1.bias.requires_grad_(False)  # its weight still trains, so it is not frozen
     model.layer1[0].bn1 = nn.BatchNorm2d(64, affine=False)  # nothing to freeze
-    batches = [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
-    train_one_epoch(model, batches, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1))
+    train_one_epoch(model, two_batches, F.cross_entropy, sgd(model))
     counts = [buffer.item() for name, buffer in model.named_buffers() if name.endswith("num_batches_tracked")]
     assert counts == [2] * 20
 
 
-def test_one_batch_overfits(lenet, noise_set):
-    batches = Batches(noise_set, 25, as_floats)
-    optimizer = torch.optim.Adam(lenet.parameters(), lr=3e-3)
-    for _ in range(150):
-        train_one_epoch(lenet, batches, F.cross_entropy, optimizer)
-    assert evaluate(lenet, batches, F.cross_entropy) == pytest.approx((0.0, 1.0), abs=0.01)
-
-
-def test_bfloat16_stays_close_to_float32(lenet, noise_set):
-    twin = copy.deepcopy(lenet)
-    scores = [
-        train_one_epoch(
-            model,
-            Batches(noise_set, 10, as_floats),
-            F.cross_entropy,
-            torch.optim.SGD(model.parameters(), lr=0.01),
-            precision=precision,
-        )
-        for model, precision in [(lenet, torch.float32), (twin, torch.bfloat16)]
-    ]
-    assert scores[0].loss == pytest.approx(scores[1].loss, rel=0.02)
-    assert all(weight.dtype == torch.float32 for weight in twin.parameters())
-
-
 def test_no_batches_are_an_error(lenet):
-    with pytest.raises(ValueError, match="no batch to train on"):
-        train_one_epoch(lenet, [], F.cross_entropy, torch.optim.SGD(lenet.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="There was no batch"):
+        train_one_epoch(lenet, [], F.cross_entropy, sgd(lenet))
     with pytest.raises(ValueError, match="no batch to evaluate"):
         evaluate(lenet, [], F.cross_entropy)
 
 
-def training(noise_set, epochs=4):
+def whole_run(noise_set):
     """Model, optimizer, one-cycle schedule and shuffled batches with dropout: everything that has a state."""
     torch.manual_seed(3)
     model = nn.Sequential(nn.Conv2d(1, 4, 5), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(4 * 784, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs * 3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=4 * 3)
     return model, optimizer, schedule, Batches(noise_set, 10, as_floats, shuffle=True)
 
 
-def run(parts, history, epochs=4, batches=None, **more):
-    model, optimizer, schedule, usual = parts
-    fit(model, batches or usual, usual, F.cross_entropy, optimizer, epochs, history, schedule, **more, verbose=False)
-
-
-class Interrupted:
-    """Batches that raise KeyboardInterrupt at the second batch of the `epoch`th pass."""
-
-    def __init__(self, batches, epoch):
-        self.batches, self.dataset, self.epoch = batches, batches.dataset, epoch
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        for i, batch in enumerate(self.batches):
-            self.epoch -= i == 1
-            if self.epoch == 0 and i == 1:
-                raise KeyboardInterrupt
-            yield batch
+def run(parts, history, verbose=False, **more):
+    model, optimizer, schedule, batches = parts
+    fit(model, batches, batches, F.cross_entropy, optimizer, 4, history, schedule, verbose=verbose, **more)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_interrupted_and_continued_equals_undisturbed(noise_set, epoch):
-    undisturbed, history = training(noise_set), History()
+    undisturbed, history = whole_run(noise_set), History()
     run(undisturbed, history)
+    parts, resumed, calls = whole_run(noise_set), History(), []
 
-    parts, resumed = training(noise_set), History()
+    def stop(images):
+        calls.append(1)
+        if len(calls) == 2 + 6 * (epoch - 1) + 2:  # two checks, six batches an epoch
+            raise KeyboardInterrupt
+        return as_floats(images)
+
+    parts[3].transform = stop
     with pytest.raises(KeyboardInterrupt):  # raised again, so that "run all cells" stops
-        run(parts, resumed, batches=Interrupted(parts[3], epoch))
+        run(parts, resumed)
     assert len(resumed) == epoch - 1
     run(parts, resumed)
     assert resumed.train_loss == history.train_loss and resumed.test_loss == history.test_loss
-    for ours, theirs in zip(parts[0].state_dict().values(), undisturbed[0].state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs)
+    assert same(parts[0], undisturbed[0])
 
 
 def test_a_complete_run_is_not_trained_on(noise_set, capsys):
-    parts, history = training(noise_set), History()
+    parts, history = whole_run(noise_set), History()
     run(parts, history)
-    before = copy.deepcopy(parts[0].state_dict())
-    fit(parts[0], parts[3], parts[3], F.cross_entropy, parts[1], 4, history, parts[2])
-    assert all(torch.equal(value, before[name]) for name, value in parts[0].state_dict().items())
-    assert "Complete: 4 of 4 epochs" in capsys.readouterr().out
+    before = weights(parts[0])
+    run(parts, history, verbose=True)
+    assert same(parts[0], before) and "Complete: 4 of 4 epochs" in capsys.readouterr().out
 
 
 def test_history_is_what_training_and_evaluation_returned(noise_set):
-    parts, history, seen = training(noise_set), History(), []
+    parts, history, seen = whole_run(noise_set), History(), []
     run(parts, history, on_epoch_end=lambda so_far: seen.append(len(so_far)))
     assert seen == [1, 2, 3, 4] and len(history) == 4
     assert history.test_loss[-1] == pytest.approx(evaluate(parts[0], parts[3], F.cross_entropy).loss)  # other order
@@ -229,19 +195,8 @@ def test_history_table_shows_percent_and_means():
 
 
 def test_estimate_changes_nothing_and_grows_with_epochs(noise_set):
-    model, optimizer, _, batches = training(noise_set)
-    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    model, optimizer, _, batches = whole_run(noise_set)
+    before, random = weights(model), torch.get_rng_state()
     seconds = estimate_seconds(model, batches, batches, F.cross_entropy, optimizer, epochs=1000)
-    assert 0.5 < seconds < 1000
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert 0.5 < seconds < 1000 and same(model, before)
     assert torch.equal(torch.get_rng_state(), random) and not optimizer.state
-
-
-def test_restore_brings_back_weights_and_random_numbers(noise_set):
-    parts = list(training(noise_set)[:3])
-    saved = snapshot(parts)
-    first = torch.rand(3)
-    with torch.no_grad():
-        parts[0][0].weight.zero_()
-    restore(parts, saved)
-    assert parts[0][0].weight.abs().sum() > 0 and torch.equal(torch.rand(3), first)

@@ -1,59 +1,52 @@
 """Faults in training: each is provoked for real, ends in one clear line, and leaves the last good state."""
 
-import copy
 import math
 import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
+from common import as_floats, refused, same, sgd
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
-from helpers import safety, training
-from helpers.checkpoint import Checkpoint
+from helpers import training
 from helpers.data import Batches, ImageSet
+from helpers.keeping import guard, states
+from helpers.keeping.checkpoint import Checkpoint
 from helpers.training import History, fit, train_one_epoch
-
-
-def as_floats(images):
-    return images.float() / 255
 
 
 def small_net(channels=1, classes=10):
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 5), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 784, classes)
-    )
+    body = nn.Conv2d(channels, 4, 5), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(4 * 784, classes))
 
 
-def colour_set(size, channels=3, count=6, classes=10):
+def colour_set(size, channels=3, count=6):
     images = torch.zeros(count, channels, size, size, dtype=torch.uint8)
-    return ImageSet(images, torch.arange(count) % classes, [str(i) for i in range(classes)], "black", "torch.zeros")
+    return ImageSet(images, torch.arange(count) % 10, list("0123456789"), "black", "torch.zeros")
 
 
-def run(model, batches, epochs=2, history=None, optimizer=None, **more):
-    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+def run(model, batches, epochs=2, history=None, optimizer=None, test=None, criterion=F.cross_entropy, **more):
     history = History() if history is None else history
-    fit(model, batches, batches, F.cross_entropy, optimizer, epochs, history, verbose=False, **more)
+    given = criterion, optimizer or sgd(model), epochs, history
+    fit(model, batches, test or batches, *given, verbose=False, **more)
     return history
 
 
-def one_line(error):
-    return "\n" not in str(error.value)
+def from_call(number, error=None):
+    """A transform that from its `number`th call on raises the error, or without one makes images of NaN."""
+    calls = []
 
+    def transform(images):
+        calls.append(1)
+        if len(calls) >= number and error:
+            raise error
+        return as_floats(images) * (math.nan if len(calls) >= number else 1)
 
-class TurnsBad:
-    """A transform whose images hold `value` from the `call`th call on."""
-
-    def __init__(self, call, value=math.nan):
-        self.left, self.value = call, value
-
-    def __call__(self, images):
-        self.left -= 1
-        images = as_floats(images)
-        return images if self.left > 0 else images * self.value
+    return transform
 
 
 # Calls of one epoch: 3 for training, 3 for the test; 2 before the first, for the checks.
@@ -62,50 +55,37 @@ def test_a_nan_loss_stops_at_its_batch_with_the_last_good_weights(noise_set):
     torch.manual_seed(1)
     run(undisturbed, Batches(noise_set, 10, as_floats, shuffle=True), epochs=1)
     torch.manual_seed(1)
-    with pytest.raises(FloatingPointError, match=r"Epoch 2, batch 2: the loss is nan at step size 0\.01") as error:
-        run(model, Batches(noise_set, 10, TurnsBad(10), shuffle=True), history=history)
-    assert one_line(error) and "back at the end of epoch 1" in str(error.value) and len(history) == 1
-    assert all(
-        torch.equal(a, b) for a, b in zip(model.state_dict().values(), undisturbed.state_dict().values(), strict=True)
-    )
+    said = r"Epoch 2, batch 2: the loss is nan at learning rate 0\.01.*back at the end of epoch 1"
+    with refused(FloatingPointError, said):
+        run(model, Batches(noise_set, 10, from_call(10), shuffle=True), history=history)
+    assert len(history) == 1 and same(model, undisturbed)
 
 
-def test_a_nan_loss_is_found_where_the_loss_is_looked_at_only_at_the_end(noise_set, monkeypatch):
-    """As on a GPU, where each look would have to wait."""
-    monkeypatch.setitem(training.CHECK_EVERY, "cpu", 100)
-    with pytest.raises(FloatingPointError, match=r"Epoch 2, batch 2: the loss is nan at step size 0\.01"):
-        run(small_net(), Batches(noise_set, 10, TurnsBad(10)))
+@pytest.mark.parametrize("every", [2, 100])
+def test_the_first_bad_batch_is_named_where_losses_are_looked_at_rarely(noise_set, every):
+    """As on a GPU, where each look would have to wait: at the latest at the end of the epoch."""
+    step, model = training.Step(torch.device("cpu")), small_net()
+    step.every = every
+    train_one_epoch(model, Batches(noise_set, 5, as_floats), F.cross_entropy, sgd(model), step=step)
+    with pytest.raises(FloatingPointError, match=r"^batch 3: the loss is nan at learning rate 0\.01"):
+        train_one_epoch(model, Batches(noise_set, 5, from_call(3)), F.cross_entropy, sgd(model), step=step)
 
 
 def test_a_step_size_that_is_too_large_stops_at_the_first_infinite_loss(noise_set):
     model = small_net()
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(FloatingPointError, match=r"Epoch 1, batch \d: the loss is (inf|nan) at step size 1e\+30"):
-        run(model, Batches(noise_set, 10, as_floats), optimizer=torch.optim.SGD(model.parameters(), lr=1e30))
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_the_first_bad_batch_is_the_one_that_is_named():
-    losses = [torch.tensor(value) for value in (1.0, math.inf, math.nan, 2.0)]
-    trail = list(zip(losses, [0.4, 0.3, 0.2, 0.1], strict=True))
-    with pytest.raises(FloatingPointError, match=r"batch 2: the loss is inf at step size 0.3"):
-        training.check_finite(sum(losses), trail)
-    training.check_finite(torch.tensor(3.0), trail[:1])
+    with refused(FloatingPointError, r"Epoch 1, batch \d: the loss is (inf|nan) at learning rate 1e\+30", model):
+        run(model, Batches(noise_set, 10, as_floats), optimizer=sgd(model, 1e30))
 
 
 def test_nan_in_the_test_is_an_error_and_not_an_accuracy(noise_set):
-    batches = Batches(noise_set, 10, as_floats)
-    broken = Batches(noise_set, 10, TurnsBad(1))
-    model = small_net()
-    with pytest.raises(
-        FloatingPointError, match=r"Epoch 1, test: the logits of 25 of 25 images are NaN.*end of epoch 0"
-    ):
-        fit(
-            *(model, batches, broken, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.01), 1, History()),
-            verbose=False,
-        )
-    with pytest.raises(FloatingPointError, match="logits of 25 of 25 images are NaN"):
+    broken, model = Batches(noise_set, 10, from_call(1)), small_net()
+    with refused(FloatingPointError, r"Epoch 1, test: the logits of 25 of 25 images are NaN.*end of epoch 0", model):
+        run(model, Batches(noise_set, 10, as_floats), test=broken)
+    with refused(FloatingPointError, "logits of 25 of 25 images are NaN"):
         training.evaluate(model, broken, F.cross_entropy)
+
+
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
 class Limited(nn.Module):
@@ -125,36 +105,43 @@ class Limited(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
-    ],
+    "error", [NO_MEMORY, RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")]
 )
 def test_out_of_memory_names_a_batch_that_fits_and_takes_everything_back(noise_set, error):
     model = Limited(6, error)
-    optimizer = torch.optim.AdamW(model.parameters())
-    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    with pytest.raises(torch.OutOfMemoryError, match=r"Batches of 5 images fit: start over") as caught:
+    optimizer, random = torch.optim.AdamW(model.parameters()), torch.get_rng_state()
+    said = "Epoch 1: out of memory.*Batches of 5 images fit: start over"
+    with refused(torch.OutOfMemoryError, said, model) as caught:
         run(model, Batches(noise_set, 20, as_floats, shuffle=True), optimizer=optimizer)
-    assert one_line(caught) and "Epoch 1: out of memory" in str(caught.value)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not optimizer.state and torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert caught.value.__suppress_context__ and model.failed() is None  # although the first error is still known
-    model.room, history = 25, History()
-    run(model, Batches(noise_set, 5, as_floats), history=history, optimizer=torch.optim.AdamW(model.parameters()))
-    assert len(history) == 2
+    model.room = 25
+    assert len(run(model, Batches(noise_set, 5, as_floats))) == 2
 
 
 def test_out_of_memory_even_for_one_image_or_in_the_test(noise_set):
-    error = torch.OutOfMemoryError("CUDA out of memory.")
-    with pytest.raises(torch.OutOfMemoryError, match="Not even one image fits"):
-        run(Limited(0, error), Batches(noise_set, 20, as_floats))
-    model = Limited(10, error)
     learn, test = Batches(noise_set, 10, as_floats), Batches(noise_set, 20, as_floats)
-    with pytest.raises(torch.OutOfMemoryError, match="In the test: make its batches smaller"):
-        fit(model, learn, test, F.cross_entropy, torch.optim.SGD(model.parameters(), 0.1), 1, History(), verbose=False)
+    with refused(torch.OutOfMemoryError, "Make the batches, the images or the network smaller"):
+        run(Limited(0, NO_MEMORY), learn)
+    with refused(torch.OutOfMemoryError, "In the test: make its batches smaller"):
+        run(Limited(10, NO_MEMORY), learn, test=test)
+
+
+def test_out_of_memory_before_the_first_step_leaves_the_network_untouched(noise_set, monkeypatch):
+    """In the transform of a training batch, whatever its size; or in the first copy of the states."""
+    model, whole = small_net(), states.copied
+    with refused(torch.OutOfMemoryError, r"back at the end of epoch 0\. Make the batches", model):
+        run(model, Batches(noise_set, 20, from_call(3, NO_MEMORY)))  # two are checks before training
+
+    def no_copies(value, into=None):
+        if isinstance(value, torch.Tensor):
+            raise NO_MEMORY
+        return whole(value, into)
+
+    monkeypatch.setattr(states, "copied", no_copies)
+    with refused(torch.OutOfMemoryError, "Make the batches, the images or the network smaller", model):
+        run(model, Batches(noise_set, 20, as_floats))
 
 
 class Asserts(nn.Module):
@@ -166,12 +153,10 @@ class Asserts(nn.Module):
 
     def forward(self, x):
         self.left -= 1
-        if self.left <= 0:
-            raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
-        return self.net(x)
+        return self.net(x) if self.left > 0 else self.load_state_dict()
 
     def load_state_dict(self, *args, **more):
-        raise RuntimeError("CUDA error: device-side assert triggered")
+        raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
 
 
 @pytest.mark.parametrize(
@@ -179,9 +164,8 @@ class Asserts(nn.Module):
 )
 def test_a_lost_gpu_says_restart_and_how_to_resume(noise_set, tmp_path, saved, goes_on):
     where = Checkpoint(tmp_path, "run", {}) if saved else None
-    with pytest.raises(RuntimeError, match=f"Epoch 2: the GPU reported .*Restart the kernel.*{goes_on}") as error:
-        run(Asserts(2 + 6 + 2), Batches(noise_set, 10, as_floats), checkpoint=where)
-    assert one_line(error)
+    with refused(RuntimeError, f"Epoch 2: the GPU reported .*Restart the kernel.*{goes_on}"):
+        run(Asserts((4 if saved else 2) + 6 + 2), Batches(noise_set, 10, as_floats), checkpoint=where)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -197,18 +181,9 @@ def test_cuda_out_of_memory_is_freed_and_a_batch_is_named():
 
 
 def test_any_other_error_takes_the_run_back_too(noise_set):
-    model, calls = small_net(), []
-    before = copy.deepcopy(model.state_dict())
-
-    def breaks(images):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyError("a mistake in a student's transform")
-        return as_floats(images)
-
-    with pytest.raises(KeyError, match="mistake"):
-        run(model, Batches(noise_set, 10, breaks))
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model = small_net()
+    with refused(KeyError, "mistake", model):
+        run(model, Batches(noise_set, 10, from_call(4, KeyError("a mistake in a student's transform"))))
 
 
 @pytest.mark.parametrize(
@@ -225,11 +200,10 @@ def test_any_other_error_takes_the_run_back_too(noise_set):
     ids=["grey", "colour", "too small", "other size", "head", "no head"],
 )  # fmt: skip
 def test_data_and_network_that_do_not_fit_are_said_before_training(model, data, message):
-    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    with pytest.raises(ValueError, match=message) as error:
+    random = torch.get_rng_state()
+    with refused(ValueError, message, model):
         run(model, Batches(data, 4, as_floats))
-    assert one_line(error) and torch.equal(torch.get_rng_state(), random) and model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random) and model.training
 
 
 @pytest.mark.parametrize(
@@ -244,9 +218,8 @@ def test_data_and_network_that_do_not_fit_are_said_before_training(model, data, 
     ids=["bytes", "float labels", "one-hot", "-100", "10"],
 )
 def test_batches_of_a_dataloader_are_checked_too(images, labels, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(ValueError, message):
         run(small_net(), DataLoader(TensorDataset(images, labels), batch_size=4))
-    assert one_line(error)
 
 
 def test_fewer_images_than_a_batch(noise_set):
@@ -257,73 +230,104 @@ def test_fewer_images_than_a_batch(noise_set):
         run(small_net(), loader)
 
 
-def test_a_last_batch_of_one_is_left_out_in_training_only_and_said_once(noise_set, capsys):
+def test_a_last_batch_of_one_is_left_out_in_training_only_and_said_once(capsys):
     """ResNet-18 cannot learn from a single image of 32 pixels: torch itself refuses it."""
     images = torch.rand(9, 3, 32, 32)
     batches = DataLoader(TensorDataset(images, torch.arange(9)), batch_size=4)
-    torch.manual_seed(0)
     model = models.resnet18(num_classes=10)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model(images[:1])
-    fit(
-        *(model, batches, batches, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.01), 2, History()),
-        verbose=False,
-    )
+    run(model, batches)
     assert capsys.readouterr().out.count("Of 9 images the last batch would hold one: in training it is left out") == 1
     assert model.bn1.num_batches_tracked == 2 + 2 * 2 - 1  # the refused image was counted; then two batches an epoch
     assert len(training.predict(model, batches)[1]) == 9
 
 
-def test_a_batch_of_one_stays_where_nothing_forbids_it(noise_set, lenet, capsys):
-    twenty_one = noise_set.subset(slice(0, 21))
-    seen = []
-    count = {"on_batch": seen.append}
-    sgd = torch.optim.SGD(lenet.parameters(), lr=0.01)
-    train_one_epoch(lenet, Batches(twenty_one, 10, as_floats), F.cross_entropy, sgd, **count)
-    assert seen == [10, 10, 1]  # no batch norm
-    seen.clear()
-    model = small_net()
-    model[1].requires_grad_(False)  # frozen batch norm does not learn from batches
-    sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    train_one_epoch(model, Batches(twenty_one, 10, as_floats), F.cross_entropy, sgd, **count)
-    seen.append("batches of one")
-    train_one_epoch(small_net(), Batches(twenty_one, 1, as_floats), F.cross_entropy, sgd, **count)
-    assert seen == [10, 10, 1, "batches of one"] + [1] * 21
+@pytest.mark.parametrize(
+    ("name", "batch_size", "expected"),
+    [("none", 10, [10, 10, 1]), ("frozen", 10, [10, 10, 1]), ("learns", 10, [10, 10]), ("learns", 1, [1] * 21)],
+)
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_batch_of_one_is_left_out_only_where_batch_norm_learns_and_only_then_said(
+    noise_set, lenet, capsys, name, batch_size, expected, mode
+):
+    model, sizes = lenet if name == "none" else small_net(), []
+    if name == "frozen":
+        model[1].requires_grad_(False)
+
+    def criterion(logits, labels):
+        sizes.extend([len(labels)] * torch.is_grad_enabled())
+        return F.cross_entropy(logits, labels)
+
+    batches = Batches(noise_set.subset(slice(0, 21)), batch_size, as_floats)
+    run(model.train(mode), batches, epochs=1, criterion=criterion)
+    assert sizes == expected and ("it is left out" in capsys.readouterr().out) == (expected == [10, 10])
 
 
 def test_the_optimizer_is_checked_before_training(noise_set):
     model = small_net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = sgd(model)
     model[4] = nn.Linear(4 * 784, 10)  # too late
-    with pytest.raises(ValueError, match="Build the optimizer after that"):
+    with refused(ValueError, "Build it after the head was replaced", model):
         run(model, Batches(noise_set, 10, as_floats), optimizer=optimizer)
 
 
 def test_a_trained_optimizer_with_an_empty_history_is_not_trained_on_silently(noise_set):
     """The cell with `History()` and `fit` was run again, the one with the model was not."""
-    model = small_net()
-    batches, adam = Batches(noise_set, 10, as_floats), torch.optim.Adam(model.parameters())
+    model, batches = small_net(), Batches(noise_set, 10, as_floats)
+    adam = torch.optim.Adam(model.parameters())
     run(model, batches, optimizer=adam)
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=r"the optimizer has trained before.*start over with a new model") as error:
+    with refused(ValueError, r"the optimizer has trained before.*start over with a new model", model):
         run(model, batches, optimizer=adam)
-    assert one_line(error) and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_random_numbers_of_the_run_are_those_without_the_checks(noise_set):
-    """The checks before training draw batches; the training that follows is the same as without them."""
-    first, second = small_net(), small_net()
-    batches = Batches(noise_set, 10, as_floats, shuffle=True)
-    torch.manual_seed(4)
-    run(first, batches, epochs=1)
-    torch.manual_seed(4)
-    sgd = torch.optim.SGD(second.parameters(), lr=0.01, momentum=0.9)
-    train_one_epoch(second, batches, F.cross_entropy, sgd)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_what_is_out_of_memory_and_what_is_a_lost_device():
-    assert safety.out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
-    assert not safety.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not safety.device_lost(RuntimeError("CUDA error: out of memory"))
-    assert safety.device_lost(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert guard.out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
+    assert not guard.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not guard.device_lost(RuntimeError("CUDA error: out of memory"))
+    assert guard.device_lost(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+LR = torch.optim.lr_scheduler
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda sgd: LR.StepLR(sgd, 7), "falls to"),
+        (lambda sgd: LR.ExponentialLR(sgd, 0.9), "falls to"),
+        (lambda sgd: LR.MultiStepLR(sgd, [3, 8]), "falls to"),
+        (lambda sgd: LR.CosineAnnealingLR(sgd, T_max=10), "falls and rises"),
+        (lambda sgd: LR.CosineAnnealingWarmRestarts(sgd, 3), "falls and rises"),
+        (lambda sgd: LR.OneCycleLR(sgd, 0.1, total_steps=10), "ends after"),
+        (lambda sgd: LR.SequentialLR(sgd, [LR.LinearLR(sgd), LR.StepLR(sgd, 2)], [3]), "falls"),
+        (LR.ReduceLROnPlateau, "ends after"),
+    ],
+)
+def test_a_schedule_that_was_meant_for_epochs_is_said_before_training(noise_set, make, problem):
+    model = small_net()
+    optimizer = sgd(model, 0.1)
+    with refused(ValueError, rf"stepped after every batch, 25 times an epoch.*{problem}", model):
+        run(model, Batches(noise_set, 1, as_floats), epochs=10, optimizer=optimizer, scheduler=make(optimizer))
+    assert optimizer.param_groups[0]["lr"] <= 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda sgd: LR.OneCycleLR(sgd, 0.1, total_steps=15),
+        lambda sgd: LR.CosineAnnealingLR(sgd, 15),
+        lambda sgd: LR.StepLR(sgd, 5),
+        lambda sgd: LR.LambdaLR(sgd, lambda step: min(1.0, step / 3)),
+        lambda sgd: LR.SequentialLR(sgd, [LR.LinearLR(sgd, 0.1, total_iters=3), LR.CosineAnnealingLR(sgd, 12)], [3]),
+    ],
+)
+def test_a_schedule_in_batches_is_trained_with_to_its_end(noise_set, make):
+    model = small_net()
+    optimizer = sgd(model)
+    scheduler, alone = make(optimizer), make(sgd(model))
+    history = run(model, Batches(noise_set, 5, as_floats), epochs=3, optimizer=optimizer, scheduler=scheduler)
+    alone.optimizer.step()
+    for _ in range(15):
+        alone.step()
+    assert len(history) == 3 and scheduler.get_last_lr() == alone.get_last_lr()

@@ -1,31 +1,19 @@
-"""The package of the lectures. Imported before torchvision, it says when torch and torchvision do not match."""
+"""The package of the lectures. Import it before torch: it settles how CPU threads wait, and checks torchvision."""
 
+import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 
+# Threads that share an operation wait for each other in a loop, for milliseconds, in which another program could run.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a tenth of the default: alone as fast, and then they sleep
 
-def check_torchvision() -> None:
-    """Raise ImportError with both versions and the fix where torchvision cannot be loaded beside this torch.
-
-    It is tried, since versions do not tell: builds for CPU and for CUDA share a version, and fail beside each other.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except Exception as error:  # a RuntimeError, OSError or ImportError, depending on what does not match
-        found = [f"{package} {installed(package)}" for package in ("torch", "torchvision")]
-        reason = " ".join(str(error).split())
-        raise ImportError(
-            f"{' and '.join(found)} do not work together ({reason}). Install the pair that requirements.txt names, both"
-            " from one index: python -m pip install --force-reinstall -r requirements.txt (CPU only: see README.md)"
-        ) from None
-
-
-def installed(package: str) -> str:
-    """The version of a package; with the name of its build, such as +cpu, where it could be loaded."""
-    try:
-        return getattr(sys.modules.get(package), "__version__", None) or version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-check_torchvision()
+try:
+    import torchvision  # noqa: F401
+except Exception as error:  # of several kinds. It is tried, since builds for CPU and for CUDA share a version
+    versions = [getattr(sys.modules.get("torch"), "__version__", "(not installed)")]  # with the build, such as +cpu
+    versions += [package.version for package in metadata.distributions(name="torchvision")][:1]
+    found = "torch {} and torchvision {}".format(*versions, "(not installed)")
+    raise ImportError(
+        f"{found} do not work together ({' '.join(str(error).split())}). Install a pair that requirements.txt allows,"
+        " both from one index: python -m pip install --force-reinstall -r requirements.txt (or see docs/commands.md)"
+    ) from None

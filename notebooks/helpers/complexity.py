@@ -2,24 +2,24 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
+Shape = tuple[int, int, int]  # of an image: channels, height, width
 
-@dataclass(frozen=True)
-class Layer:
+
+class Layer(NamedTuple):
     """One layer's sizes for one image."""
 
     name: str
     kind: str  # class name, e.g. "Conv2d"
     output_shape: tuple[int, ...]  # without the batch dimension
-    parameters: int
-    macs: int  # multiply–accumulate operations for one image; bias, activation and pooling count as 0
-    activation_bytes: int  # of the output for one image
+    parameters: int  # not counted in a layer before
+    macs: int  # multiply–accumulate operations; bias, activation and pooling count as 0
+    activation_bytes: int  # of the output
 
 
 def count_parameters(model: nn.Module, trained_only: bool = False) -> int:
@@ -27,39 +27,37 @@ def count_parameters(model: nn.Module, trained_only: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trained_only)
 
 
-def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """Send one image of shape (C, H, W) through the model and note every layer in the order of execution.
+def layer_table(model: nn.Module, image_shape: Shape) -> list[Layer]:
+    """Each call of a layer as one image of shape (C, H, W) goes through the model, in the order of execution.
 
-    Raises ValueError when the model cannot take images of this shape.
+    Parameters that are used again count in the first call alone. ValueError for images that the model cannot take.
     """
-    layers, hooks = [], []
+    model, layers, counted = copy.deepcopy(model).eval(), [], set()  # a copy, which may change mode and get hooks
 
-    def note(name):
-        def hook(layer, inputs, output):
-            parameters = sum(p.numel() for p in layer.parameters())
-            size = output.numel() * output.element_size()
-            layers.append(
-                Layer(name, type(layer).__name__, tuple(output.shape[1:]), parameters, macs(layer, output), size)
-            )
-
-        return hook
+    def note(name, layer, output):
+        new = set(layer.parameters()) - counted
+        counted.update(new)
+        sizes = sum(p.numel() for p in new), macs(layer, output), output.nbytes
+        layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), *sizes))
 
     for name, layer in model.named_modules():
         if not list(layer.children()):
-            hooks.append(layer.register_forward_hook(note(name)))
-    was_training = model.training
-    model.eval()  # batch statistics of a single image would be of no use, and must not be stored
+            layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))
     try:
         with torch.inference_mode():
-            model(torch.zeros(1, *image_shape, device=next(model.parameters()).device))
+            forward(model, 1, image_shape)
     except RuntimeError as error:
         shape, reason = tuple(image_shape), str(error).splitlines()[0]
         raise ValueError(f"An image of shape {shape} does not fit through {type(model).__name__}: {reason}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
     return layers
+
+
+def forward(model: nn.Module, count: int, image_shape: Shape, precision=torch.float32) -> None:
+    """Send `count` images of zeros through the model. Dropout draws, but leaves the random numbers as they were."""
+    device = next(model.parameters(), torch.empty(0)).device
+    autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast:
+        model(torch.zeros(count, *image_shape, device=device))
 
 
 def macs(layer: nn.Module, output: torch.Tensor) -> int:
@@ -67,56 +65,46 @@ def macs(layer: nn.Module, output: torch.Tensor) -> int:
     if isinstance(layer, nn.Conv2d):
         height, width = layer.kernel_size
         return output.numel() * layer.in_channels // layer.groups * height * width
-    if isinstance(layer, nn.Linear):
-        return output.numel() * layer.in_features
-    return 0
+    return output.numel() * layer.in_features if isinstance(layer, nn.Linear) else 0
 
 
-def saved_activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int = 2) -> int:
+def saved_activation_bytes(model: nn.Module, image_shape: Shape, batch_size=2, precision=torch.float32) -> int:
     """Bytes a training step keeps in memory for the backward pass, for each image of shape (C, H, W).
 
-    Measured, not estimated: every tensor that autograd saves during a forward pass in training mode is counted
-    once, the batch itself included, parameters and buffers not.
+    Measured: what autograd saves in a forward pass in training mode, autocast to `precision`, with the batch itself.
     """
     model = copy.deepcopy(model).train()  # a copy: batch norm's running statistics change in training mode
+    for parameter in [p for p in model.parameters() if p.ndim > 1]:  # autocast would copy them, once for all images
+        parameter.data = parameter.data.to(precision)
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
-    sizes = {}
+    saved = {}  # by address; holding them keeps an address from being used twice
 
     def note(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            sizes[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage
         return tensor
 
-    images = torch.zeros(batch_size, *image_shape, device=next(model.parameters()).device)
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        logits = model(images)
-    assert logits.requires_grad  # keeps the graph, and with it every counted tensor, alive until here
-    return sum(sizes.values()) // batch_size
+        forward(model, batch_size, image_shape, precision)
+    return sum(storage.nbytes() for address, storage in saved.items() if address not in own) // batch_size
 
 
-def fixed_bytes(model: nn.Module, optimizer_copies: int = 2) -> int:
-    """Bytes that training needs whatever the batch: weights, buffers, gradients and the optimizer's state.
+def fixed_bytes(model: nn.Module, optimizer_copies=2) -> int:
+    """Bytes that training in float32 needs whatever the batch: weights, buffers, gradients and the optimizer's state.
 
-    `optimizer_copies` counts numbers kept for each trained parameter: Adam and AdamW 2, SGD with momentum 1, plain
-    SGD 0. Frozen parameters have neither a gradient nor a state.
+    `optimizer_copies` is how many numbers the optimizer keeps for each trained parameter: Adam and AdamW 2, SGD with
+    momentum 1, plain SGD 0. Autocast's copies of weights and, on a CPU, `fit`'s copy of all states are not counted.
     """
-    stored = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
-    trained = sum(tensor.nbytes for tensor in model.parameters() if tensor.requires_grad)
-    return stored + trained * (1 + optimizer_copies)
+    kept = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    return kept + (1 + optimizer_copies) * sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
 
-def largest_batch(
-    model: nn.Module, image_shape: tuple[int, int, int], memory_bytes: int, optimizer_copies: int = 2
-) -> int:
-    """How many images of shape (C, H, W) one training step can hold in `memory_bytes`; 0 when not even one fits.
+def largest_batch(model: nn.Module, image_shape: Shape, memory_bytes: int, optimizer_copies=2) -> int:
+    """How many images of shape (C, H, W) one training step in float32 can hold in `memory_bytes`; 0 for none.
 
-    Memory is fullest at the end of the forward pass, with `fixed_bytes` and the activations saved for the backward
-    pass. The backward pass frees them as it goes, so that its own tensors find room. What a library takes for itself
-    (a CUDA context: about 0.5 GB; work space of convolutions) and the optimizer's short-lived copies are not counted.
+    That is `fixed_bytes` and the saved activations; what a library takes (a CUDA context: about 0.5 GB) is not counted.
     """
-    left = memory_bytes - fixed_bytes(model, optimizer_copies)
-    return max(0, left) // saved_activation_bytes(model, image_shape)
+    return max(0, memory_bytes - fixed_bytes(model, optimizer_copies)) // saved_activation_bytes(model, image_shape)
 
 
 class Field(NamedTuple):
@@ -130,9 +118,7 @@ class Field(NamedTuple):
 def receptive_field(path: Mapping[str, nn.Module]) -> list[Field]:
     """The receptive field after each convolution or pooling of `path`, layers by name in the order of execution.
 
-    `dict(model.features.named_modules())` is such a path; containers and layers that work on single positions are
-    passed over. Where a network branches, put only the longest branch into it. Ends at global pooling, after which
-    every output sees the whole image. Raises ValueError for kernels that are not square.
+    Where a network branches, take the longest branch. Ends at global pooling. ValueError for kernels not square.
     """
     fields, size, step = [], 1, 1
     for name, layer in path.items():
@@ -140,10 +126,9 @@ def receptive_field(path: Mapping[str, nn.Module]) -> list[Field]:
             break
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             sizes = [layer.kernel_size, layer.stride, getattr(layer, "dilation", 1)]  # each a number or a pair
-            pairs = [pair if isinstance(pair, tuple) else (pair, pair) for pair in sizes]
-            if any(height != width for height, width in pairs):
+            if any(isinstance(pair, tuple) and pair[0] != pair[1] for pair in sizes):
                 raise ValueError(f"{name}: receptive fields are worked out for square kernels and strides only.")
-            (kernel, _), (stride, _), (dilation, _) = pairs
+            kernel, stride, dilation = (pair[0] if isinstance(pair, tuple) else pair for pair in sizes)
             size, step = size + (kernel - 1) * dilation * step, step * stride
             fields.append(Field(name, size, step))
     return fields
@@ -151,20 +136,11 @@ def receptive_field(path: Mapping[str, nn.Module]) -> list[Field]:
 
 def format_table(layers: list[Layer]) -> str:
     """The layers as aligned text with a line of totals."""
-    total = Layer(
-        "total",
-        "",
-        (),
-        sum(layer.parameters for layer in layers),
-        sum(layer.macs for layer in layers),
-        sum(layer.activation_bytes for layer in layers),
-    )
+    total = Layer("total", "", (), *map(sum, list(zip(*layers, strict=True))[3:]))  # of the columns with numbers
     width = max(len(layer.name) for layer in layers)
     lines = [f"{'layer':{width}}  {'kind':12} {'output':>14} {'parameters':>12} {'MACs':>15} {'activations':>12}"]
     for layer in [*layers, total]:
-        shape = "×".join(str(size) for size in layer.output_shape)
-        lines.append(
-            f"{layer.name:{width}}  {layer.kind:12} {shape:>14} {layer.parameters:12,} {layer.macs:15,}"
-            f" {layer.activation_bytes:10,} B"
-        )
+        shape = "×".join(map(str, layer.output_shape))
+        sizes = f"{layer.parameters:12,} {layer.macs:15,} {layer.activation_bytes:10,} B"
+        lines.append(f"{layer.name:{width}}  {layer.kind:12} {shape:>14} {sizes}")
     return "\n".join(lines)

@@ -13,11 +13,8 @@ SIGNED = matplotlib.colormaps["BrBG"].with_extremes(bad="0.5")  # brown − whit
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     """A copy on the CPU of every convolution's weights, (out, in, height, width), by layer name."""
-    return {
-        name: layer.weight.detach().cpu().clone()
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d)
-    }
+    convolutions = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    return {name: layer.weight.detach().cpu().clone() for name, layer in convolutions.items()}
 
 
 def relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -26,10 +23,9 @@ def relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tens
 
 
 def kernel_images(weight: torch.Tensor, kernel: int | None = None) -> torch.Tensor:
-    """Kernels as small images (count, channels, height, width), where channels is 1 (grey) or 3 (RGB).
+    """All kernels of a layer that sees grey or RGB images, as images (count, 1 or 3, height, width).
 
-    Without `kernel`: one image a kernel, for a first layer that sees grey or RGB images. With it: the input
-    channels of that one kernel as grey images, for a deeper layer, weight[kernel].
+    With `kernel`: the input channels of that one kernel as grey images, for a deeper layer.
     """
     if kernel is not None:
         return weight[kernel].unsqueeze(1)
@@ -50,10 +46,7 @@ def tile(images: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: int):
-    """Draw kernels on a scale from −limit to +limit with 0 in the middle. Returns matplotlib's image.
-
-    Grey kernels: brown is negative, white 0, green positive. RGB kernels: mid-grey is 0 in all three channels.
-    """
+    """Draw kernels from −limit to limit: grey ones brown − white − green, RGB with 0 as mid-grey. Returns the image."""
     sheet = tile(images, columns)
     axes.axis("off")
     if len(sheet) == 3:
@@ -61,26 +54,22 @@ def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: in
     return axes.imshow(sheet[0].numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
 
 
-def largest(before: torch.Tensor, after: torch.Tensor, kernel: int | None = None) -> float:
+def colour_limit(before: torch.Tensor, after: torch.Tensor, kernel: int | None = None) -> float:
     """The largest of all that `show_change` would draw: a `limit` for it, or part of one that several figures share."""
     return max(kernel_images(weight, kernel).abs().max().item() for weight in (before, after, after - before))
 
 
-def show_change(
-    before: torch.Tensor, after: torch.Tensor, layer: str, kernel: int | None = None, limit: float | None = None
-) -> Figure:
-    """Before, after and difference of one layer's kernels side by side, all three on one scale.
+def show_change(before, after, layer: str, kernel: int | None = None, limit: float | None = None) -> Figure:
+    """Before, after and difference of one layer's weights (out, in, height, width) side by side, on one scale.
 
-    `before` and `after` are weights (out, in, height, width), as `snapshot` gives them. See `kernel_images` for
-    `kernel`. The scale goes from -`limit` to `limit`, by default the `largest` of the three.
+    `kernel` is that of `kernel_images`. The scale goes from -`limit` to `limit`, by default the `colour_limit`.
     """
     panels = [kernel_images(weight, kernel) for weight in (before, after, after - before)]
-    limit = limit or largest(before, after, kernel)
+    limit = limit or colour_limit(before, after, kernel)
     count = len(panels[0])
     columns = math.ceil(math.sqrt(count)) if count > 6 else 3
-    figure, axes = plt.subplots(
-        1, 3, figsize=(13, 4.2 * math.ceil(count / columns) / columns + 1), layout="constrained"
-    )
+    height = 4.2 * math.ceil(count / columns) / columns + 1
+    figure, axes = plt.subplots(1, 3, figsize=(13, height), layout="constrained")
     for axis, panel, title in zip(axes, panels, ["before", "after", "after − before"], strict=True):
         image = draw_kernels(axis, panel, limit, columns)
         axis.set_title(title)

@@ -1,132 +1,149 @@
-"""What a lecture measured, as one JSON file a lecture: written at its end, read by the comparison tables."""
+"""What the lectures measured, one JSON file a lecture: written at its end, read by cost cards and the scoreboard."""
 
 import json
-import os
+import re
 import statistics
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from helpers import checkpoint
-from helpers.complexity import count_parameters, layer_table, saved_activation_bytes
-from helpers.data import ImageSet
-from helpers.environment import Run, clock
-from helpers.training import History
+from helpers.complexity import Shape, count_parameters, layer_table, saved_activation_bytes
+from helpers.datasets import store
+from helpers.keeping import environ, messages
+
+COMMITTED = Path(__file__).parents[1] / "results"  # the runs whose outputs stand in the notebooks
+OWN = "LECTURE_RESULTS", "build/results"  # your own runs: what names their folder, and where it is by default
+BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
+
+# Test accuracy that each lecture of 2018 showed last, by lecture and arm, after its own number of epochs. All used
+# every image, at 224 pixels (lecture 29: 32). "about": read from the talk or from a plot, not printed.
+TRANSCRIPTS = {
+    "29_lenet_mnist": {"lectured": "about 97.4 % (97.05 % printed after 9 of 10 epochs)"},
+    "33_alexnet": {"lectured": "10.000 % (2 epochs)"},
+    "39_resnet18": {"lectured": "70.31 % (best 75.05 %)"},
+    "40_densenet121": {"lectured": "86.06 %"},
+    "45_transfer_learning": {"scratch": "about 80 %", "fine_tuned": "94 %", "head_only": "about 80 %"},
+}
 
 
-def results_folder() -> Path:
-    """LECTURE_RESULTS, or `notebooks/results` of the repository."""
-    return Path(os.environ.get("LECTURE_RESULTS") or Path(__file__).parents[1] / "results")
+def arm_record(model: nn.Module, image_shape: Shape, batch_size: int, history, seeds=None) -> dict:
+    """An arm: cost for an image (C, H, W), `training.History` of the first seed, each seed's last test accuracy."""
+    lists = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    record = {"parameters": count_parameters(model), "trained_parameters": count_parameters(model, trained_only=True)}
+    record |= {"macs": sum(layer.macs for layer in layer_table(model, image_shape))}
+    record |= {"activation_bytes": saved_activation_bytes(model, image_shape)}
+    record |= {"batch_size": batch_size, "epochs": len(history), **{name: getattr(history, name) for name in lists}}
+    record |= {"images_per_second": statistics.median(history.images_per_second)}
+    return record if seeds is None else {**record, "seeds": seeds}
 
 
-def arm_record(
-    model: nn.Module,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    history: History,
-    test_accuracy_by_seed: list[float] | None = None,
-) -> dict:
-    """One arm of a results file: cost and history of the first seed, and the last test accuracy of every seed.
+def save_results(run, train_set, test_set, image_size: int, arms: dict[str, dict], pretrained: str = "") -> Path:
+    """Write `<lecture>.json` of an `environment.Run` on two `data.ImageSet`s into LECTURE_RESULTS. Returns the path.
 
-    `image_shape` is (C, H, W) as the network sees it; MACs and activation memory are for one such image.
+    `image_size`: the side in pixels that the network sees; `pretrained`: what its weights had learned. Raises OSError.
     """
-    record = {
-        "parameters": count_parameters(model),
-        "trained_parameters": count_parameters(model, trained_only=True),
-        "macs": sum(layer.macs for layer in layer_table(model, image_shape)),
-        "activation_bytes": saved_activation_bytes(model, image_shape),
-        "batch_size": batch_size,
-        "epochs": len(history),
-        "train_loss": history.train_loss,
-        "train_accuracy": history.train_accuracy,
-        "test_loss": history.test_loss,
-        "test_accuracy": history.test_accuracy,
-        "seconds": history.seconds,
-        "images_per_second": statistics.median(history.images_per_second),
-    }
-    return record if test_accuracy_by_seed is None else {**record, "seeds": test_accuracy_by_seed}
-
-
-def save_results(
-    run: Run,
-    train_set: ImageSet,
-    test_set: ImageSet,
-    image_size: int,
-    arms: dict[str, dict],
-    pretrained: str | None = None,
-) -> Path:
-    """Write `<lecture>.json`; `image_size` is the side in pixels that the network sees. Returns the path.
-
-    Then the lecture is complete: its checkpoints are deleted, so that running it again trains anew.
-
-    `pretrained` says what the weights had been trained on that some arms started from.
-    """
-    content = {
-        "lecture": run.lecture,
-        "profile": run.profile,
-        "dataset": {
-            "name": train_set.name,
-            "source": train_set.source,
-            "train": len(train_set),
-            "test": len(test_set),
-            "image_size": image_size,
-        },
-        "device": f"{run.device.type}: {run.device_name}",
-        "threads": run.threads,
-        "torch": torch.__version__,
-        "seed": run.seed,
-        **({"pretrained": pretrained} if pretrained else {}),
-        "arms": arms,
-    }
-    path = results_folder() / f"{run.lecture}.json"
-    partial = path.with_suffix(".partial")
+    dataset = {"name": train_set.name, "source": train_set.source, "train": len(train_set), "test": len(test_set)}
+    content = {"lecture": run.lecture, "profile": run.profile, "dataset": {**dataset, "image_size": image_size}}
+    content |= {"device": f"{run.device.type}: {run.device_name}", "threads": run.threads, "torch": torch.__version__}
+    content |= {"seed": run.seed, **({"pretrained": pretrained} if pretrained else {}), "arms": arms}
+    path = environ.folder(*OWN) / f"{run.lecture}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with store.replacing(path) as partial:  # nobody ever reads half a file
+            partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         advice = 'Set os.environ["LECTURE_RESULTS"] to a folder that can be written, and run this cell again'
         raise OSError(f"{path} cannot be written ({error.strerror}). Nothing is lost yet. {advice}.") from error
-    if run.profile != "quick":  # which has none, and must leave those of another run alone
-        checkpoint.remove_all(checkpoint.checkpoint_folder(run.lecture))
     return path
 
 
 def load_results(lecture: str) -> dict:
-    """Read `<lecture>.json`. Raises FileNotFoundError with what to run when that lecture has not been run yet."""
-    path = results_folder() / f"{lecture}.json"
+    """The results of your own last run of a lecture; those of the committed run where there is none."""
+    own = environ.folder(*OWN) / f"{lecture}.json"
+    return read(own if own.is_file() else COMMITTED / own.name)
+
+
+def committed_results(lecture: str) -> dict:
+    return read(COMMITTED / f"{lecture}.json")
+
+
+def read(path: Path) -> dict:
+    """A results file. Raises FileNotFoundError where there is none, ValueError where it is damaged."""
+    advice = f"Run the notebook {path.stem}.ipynb to its end"
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is not in {path.parent}. Run the notebook {lecture}.ipynb to its end.")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise FileNotFoundError(f"{path.name} is not in {path.parent}. {advice}.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). {advice}: it is then written anew.") from error
 
 
-def spread(accuracies: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """Accuracies of several seeds as text: mean ± standard deviation of the single runs, and their number."""
-    mean = f"{statistics.mean(accuracies):.2%}"
-    if len(accuracies) == 1:
-        return f"{mean} (one seed)"
-    return f"{mean} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
+    deviation = f"± {100 * statistics.stdev(values):.2f} ({len(values)} seeds)" if len(values) > 1 else "(one seed)"
+    return f"{statistics.mean(values):.2%} {deviation}"
 
 
-def memory(size: int) -> str:
-    """Bytes for people: 1.07 MB, 2 kB."""
-    return f"{size / 1e6:,.2f} MB" if size >= 1e4 else f"{size / 1e3:.0f} kB"
+def figures(content: dict, name: str) -> dict[str, str]:
+    """What one arm of a results file cost and reached, as texts in the order of the cost card."""
+    arm = content["arms"][name]
+    macs, memory = arm["macs"], arm["activation_bytes"]
+    return {
+        "profile": content["profile"],
+        "parameters": f"{arm['parameters']:,}",
+        "of them trained": f"{arm['trained_parameters']:,}",
+        "MACs an image": f"{macs / 1e6:,.{0 if macs >= 1e7 else 2}f} M",  # 0.42 M, 148 M
+        "activation memory an image": f"{memory / 1e6:,.2f} MB" if memory >= 1e4 else f"{memory / 1e3:.0f} kB",
+        "training images/s": f"{arm['images_per_second']:,.0f}",
+        "time, all epochs": messages.clock(sum(arm["seconds"])),
+        "test accuracy": spread(arm.get("seeds", arm["test_accuracy"][-1:])),
+    }
 
 
 def cost_card(lecture: str, names: list[str] | None = None) -> str:
     """What the arms of one lecture cost and reached, all or those named, side by side, from its results file."""
-    arms = load_results(lecture)["arms"]
-    arms = {name: arms[name] for name in names or arms}
-    rows = {
-        "parameters": lambda arm: f"{arm['parameters']:,}",
-        "of them trained": lambda arm: f"{arm['trained_parameters']:,}",
-        "MACs for an image": lambda arm: f"{arm['macs'] / 1e6:,.{1 if arm['macs'] >= 1e6 else 2}f} M",
-        "activation memory for an image": lambda arm: memory(arm["activation_bytes"]),
-        "training images/s": lambda arm: f"{arm['images_per_second']:,.0f}",
-        "time for all epochs": lambda arm: clock(sum(arm["seconds"])),
-        "test accuracy": lambda arm: spread(arm.get("seeds", arm["test_accuracy"][-1:])),
-    }
-    lines = [f"{lecture:32}" + "".join(f"{name:>28}" for name in arms)]
-    lines += [f"{title:32}" + "".join(f"{text(arm):>28}" for arm in arms.values()) for title, text in rows.items()]
+    content = load_results(lecture)
+    columns = [{lecture: name, **figures(content, name)} for name in names or content["arms"]]
+    return "\n".join(f"{title:32}" + "".join(f"{column[title]:>28}" for column in columns) for title in columns[0])
+
+
+def about(content: dict) -> str:
+    """One line on the run of a results file: lecture, profile, data, machine."""
+    data, threads = content["dataset"], content["threads"]
+    images = f"{data['name']}, {data['train']:,} at {data['image_size']} px"
+    images += f"; pretrained: {content['pretrained']}" if "pretrained" in content else ""
+    on_cpu = f", {threads} thread{'s' if threads > 1 else ''}" if content["device"].startswith("cpu") else ""
+    machine = f"{content['device']}{on_cpu}, torch {content['torch'].split('+')[0]}"
+    return f"{content['lecture']} · {content['profile']} profile · {images} · {machine}"
+
+
+def scoreboard(load=load_results) -> str:
+    """All lectures that `load` finds: a line for each arm, under a line on the run."""
+    lines = [f"{'lecture, arm':22}{'parameters':>12} {'MACs':>10} {'time':>12}  {'test accuracy':26} in 2018"]
+    for lecture, printed in TRANSCRIPTS.items():
+        with suppress(FileNotFoundError):
+            content = load(lecture)
+            lines.append(about(content))
+            for name in content["arms"]:
+                arm = figures(content, name)
+                then = printed.get(name.removesuffix("_lectured"), "–") if name.endswith("lectured") else "–"
+                costs = f"{arm['parameters']:>12} {arm['MACs an image']:>10} {arm['time, all epochs']:>12}"
+                lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {then}")
     return "\n".join(lines)
+
+
+def update(path: Path) -> None:
+    """Put the committed runs between the marks of a file. Without marks ValueError, and the file stays as it was."""
+    parts = re.split(f"({BEGIN}|{END})", path.read_text(encoding="utf-8"))
+    if parts[1::2] != [BEGIN, END]:
+        raise ValueError(f"{path} was left as it is: put a line {BEGIN} and a line {END} where the table belongs.")
+    table = f"{BEGIN}\n```text\n{scoreboard(committed_results)}\n```\n{END}"
+    path.write_text(parts[0] + table + parts[-1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    update(Path(sys.argv[1]))
+    print(f"{sys.argv[1]}: scoreboard of {COMMITTED} written")

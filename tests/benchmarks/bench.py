@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import growth, rows
 from benchmarks.work import Job, Measured
-from helpers.environment import available_threads, choose_device, clock
-from helpers.plan import plan_for
+from helpers.device import choose_device, granted_threads, plan_for
+from helpers.environment import clock
 
 ROOT = Path(__file__).parents[2]
 WAIT = 900  # seconds without an answer after which a side is given up
-MARKS = ("<!-- bench -->", "<!-- /bench -->")  # README.md keeps the table between them
+MARKS = ("<!-- bench -->", "<!-- /bench -->")  # docs/speed.md keeps the tables between them
 
 
 def serve(job: Job, pipe) -> None:
@@ -137,7 +137,7 @@ def time_text(seconds: float) -> str:
 
 
 def tables(report: dict) -> str:
-    """The report as Markdown, for the README and the terminal."""
+    """The report as Markdown, for docs/speed.md and the terminal."""
     ratios = ["| | other | its time | ours | ratio | from – to | floor · aim |", "|---|---|---|---|---|---|---|"]
     speeds = ["| | images/s | GFLOP/s | of float32 peak | of bfloat16 peak |", "|---|---|---|---|---|"]
     notes = []
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: CUDA where it works, else the CPU")
     parser.add_argument("--peers", action="store_true", help="Lightning and fastai, too (make bench PEERS=1)")
-    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--readme", action="store_true", help="put the tables into docs/speed.md")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to test the benchmark itself")
     parser.add_argument("--out", type=Path, default=ROOT / "build")
     options = parser.parse_args(arguments)
@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {
         "machine": {
             "device": f"{device.type}: {device_name}",
-            "threads": available_threads(),
+            "threads": granted_threads(),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
@@ -279,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
     (options.out / "bench.md").write_text(text + "\n", encoding="utf-8")
     print("\n" + text)
     if options.readme:
-        write_readme(ROOT / "README.md", text)
+        write_readme(ROOT / "docs" / "speed.md", text)
     for problem in failed:
         print(f"FAILED {problem}", file=sys.stderr)
     return 1 if failed else 0

@@ -15,15 +15,14 @@ from benchmarks import work
 from benchmarks.work import LEARNING_RATE, TO_FLOATS, Job
 from helpers import complexity, plots, training
 from helpers.data import Batches
-from helpers.environment import available_threads
-from helpers.plan import keep_freed_memory, plan_for
+from helpers.device import granted_threads, keep_freed_memory, plan_for
 
 NAME = "resnet18"
 
 
 def measure(job: Job) -> dict:
     """Seconds of a step (or of an epoch) and memory, each against what is counted."""
-    torch.set_num_threads(available_threads())
+    torch.set_num_threads(granted_threads())
     memory = memory_points(job)  # first: afterwards freed memory is kept, and no peak could be seen
     keep_freed_memory()
     sizes = [32, 64] if job.toy else [32, 64, 96, 128, 160, 192, 224]
@@ -46,11 +45,11 @@ def step(job: Job, size: int, batch: int, images: int | None = None) -> dict:
     plan = plan_for(torch.device(job.device))
     model = work.network(NAME).to(job.device, memory_format=plan.memory_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
-    loader = Batches(train.to(job.device), batch, v2.Compose([v2.Resize(size), TO_FLOATS]))
-    seconds = []
+    loader = Batches(train.to(job.device, plan.memory_format), batch, v2.Compose([v2.Resize(size), TO_FLOATS]))
+    one_step, seconds = training.Step(torch.device(job.device), plan.precision), []
     for _ in range(8):
         start = time.perf_counter()
-        training.train_one_epoch(model, loader, F.cross_entropy, optimizer)  # ends with .item(): waits for a GPU
+        training.train_one_epoch(model, loader, F.cross_entropy, optimizer, step=one_step)  # waits for a GPU
         seconds.append(time.perf_counter() - start)
     macs = sum(layer.macs for layer in complexity.layer_table(model, (3, size, size)))
     return {

@@ -27,10 +27,9 @@ from torchvision.transforms import v2
 from benchmarks import peers, work
 from benchmarks.work import LEARNING_RATE, TO_FLOATS, Job, Measured, PictureSet, Round
 from helpers import complexity, training
-from helpers.checkpoint import Checkpoint
 from helpers.data import Batches
-from helpers.environment import available_threads
-from helpers.plan import keep_freed_memory, plan_for
+from helpers.device import granted_threads, keep_freed_memory, plan_for
+from helpers.keeping.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ for name in ("alexnet", "resnet18", "densenet121"):
 
 def build(job: Job) -> Round:
     """The round of one side of one row, set up and ready to be timed."""
-    torch.set_num_threads(available_threads())
+    torch.set_num_threads(granted_threads())
     if job.side not in ("2018", "today", "peak", *PEERS):
         keep_freed_memory()  # as `start_run` does
     if job.side == "peak":
@@ -164,17 +163,17 @@ def lenet_round(job: Job) -> Round:
     work.network("lenet")
     order = torch.randperm(len(train))  # what `shuffle=True` draws on our side after making the network
     if job.side == "ours":
-        start = time.perf_counter()
-        train_32, test_32 = (part.resized(32).to(job.device) for part in (train, test))
-        resize = (time.perf_counter() - start) / 10  # done once a run, of ten epochs
         plan = plan_for(torch.device(job.device))
+        start = time.perf_counter()
+        train_32, test_32 = (part.resized(32).to(job.device, plan.memory_format) for part in (train, test))
+        resize = (time.perf_counter() - start) / 10  # done once a run, of ten epochs
         train_batches = Batches(train_32, 100, TO_FLOATS, shuffle=True)
         test_batches = Batches(test_32, 500, TO_FLOATS)
 
         def ours() -> tuple[int, float]:
             model = work.network("lenet").to(job.device, memory_format=plan.memory_format)
             optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
-            score = training.train_one_epoch(model, train_batches, F.cross_entropy, optimizer, precision=torch.float32)
+            score = training.train_one_epoch(model, train_batches, F.cross_entropy, optimizer)
             training.evaluate(model, test_batches, F.cross_entropy)
             return len(train), score.loss
 
@@ -247,10 +246,11 @@ def step_round(job: Job) -> Round:
         precision = torch.float32 if job.side == "ours, float32" else plan.precision
         model = work.network(job.row).to(job.device, memory_format=plan.memory_format)
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
-        batches = Batches(train.to(job.device), batch, resize)
+        batches = Batches(train.to(job.device, plan.memory_format), batch, resize)
+        step = training.Step(torch.device(job.device), precision)
 
         def several() -> tuple[int, float]:
-            score = training.train_one_epoch(model, batches, F.cross_entropy, optimizer, precision=precision)
+            score = training.train_one_epoch(model, batches, F.cross_entropy, optimizer, step=step)
             return len(train), score.loss
 
         macs = sum(layer.macs for layer in complexity.layer_table(model, (3, size, size)))
@@ -281,10 +281,11 @@ def step_round(job: Job) -> Round:
 def evaluate_round(job: Job) -> Round:
     _, test = work.images_of("MNIST", job, 10, 200 if job.toy else 10_000)
     if job.side == "ours":
+        plan = plan_for(torch.device(job.device))
         start = time.perf_counter()
-        test = test.resized(32).to(job.device)
+        test = test.resized(32).to(job.device, plan.memory_format)
         resize = (time.perf_counter() - start) / 10
-        model = work.network("lenet").to(job.device, memory_format=plan_for(torch.device(job.device)).memory_format)
+        model = work.network("lenet").to(job.device, memory_format=plan.memory_format)
         batches = Batches(test, 500, TO_FLOATS)
 
         def one_round() -> Measured:
@@ -302,8 +303,8 @@ def cached_round(job: Job) -> Round:
     """Ten epochs of a head: on features computed once, or with the frozen network run in every epoch."""
     count, size = (4, 64) if job.toy else (32 if job.device == "cpu" else 1024, 224)
     train, _ = work.images_of("CIFAR-10", job, count, 10)
-    batches = Batches(train.to(job.device), 16, v2.Compose([v2.Resize(size), TO_FLOATS]))
     plan = plan_for(torch.device(job.device))
+    batches = Batches(train.to(job.device, plan.memory_format), 16, v2.Compose([v2.Resize(size), TO_FLOATS]))
     backbone = work.network("resnet18").to(job.device, memory_format=plan.memory_format).eval().requires_grad_(False)
     backbone.fc = nn.Identity()  # features (B, 512)
 
@@ -332,10 +333,10 @@ def cached_round(job: Job) -> Round:
 def saving_round(job: Job) -> Round:
     """The `laptop` profile of lecture 39, with and without its checkpoints. Saving must not change the loss at all."""
     count, size = (20, 64) if job.toy else (2000, 64)
-    train, test = (part.to(job.device) for part in work.images_of("CIFAR-10", job, count, count // 2))
+    plan, images = plan_for(torch.device(job.device)), work.images_of("CIFAR-10", job, count, count // 2)
+    train, test = (part.to(job.device, plan.memory_format) for part in images)
     transform = v2.Compose([v2.Resize(size), TO_FLOATS])
     batches = Batches(train, 128, transform, shuffle=True), Batches(test, 250, transform)
-    plan = plan_for(torch.device(job.device))
     build = Path(__file__).parents[2] / "build"  # beside the project's own files: a folder in memory costs nothing
     build.mkdir(exist_ok=True)
 
@@ -345,7 +346,8 @@ def saving_round(job: Job) -> Round:
         history = training.History()
         with tempfile.TemporaryDirectory(dir=build) as folder:
             kept = Checkpoint(Path(folder), "run", {}) if job.side == "ours" else None
-            training.fit(model, *batches, F.cross_entropy, optimizer, 4, history, verbose=False, checkpoint=kept)
+            more = {"precision": plan.precision, "verbose": False, "checkpoint": kept}
+            training.fit(model, *batches, F.cross_entropy, optimizer, 4, history, **more)
         return 4 * count, history.train_loss[-1]
 
     return lambda: work.timed(several)
@@ -388,21 +390,21 @@ def estimate_round(job: Job) -> Round:
         size, batch, count = (32 if job.side == "lenet" else 64), 20, 40
     train, test = work.images_of("MNIST" if job.side == "lenet" else "CIFAR-10", job, count, count // 4)
     transform = v2.Compose([v2.Resize(size), TO_FLOATS])
-    train_batches = Batches(train.to(job.device), batch, transform, shuffle=True)
-    test_batches = Batches(test.to(job.device), 250, transform)
     plan = plan_for(torch.device(job.device))
+    train_batches = Batches(train.to(job.device, plan.memory_format), batch, transform, shuffle=True)
+    test_batches = Batches(test.to(job.device, plan.memory_format), 250, transform)
 
     def one_round() -> Measured:
         model = work.network(job.side).to(job.device, memory_format=plan.memory_format)
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=plan.fused)
         work_of_a_run = (model, train_batches, test_batches, F.cross_entropy, optimizer, 2)
         start = time.perf_counter()
-        estimate = training.estimate_seconds(*work_of_a_run)
+        estimate = training.estimate_seconds(*work_of_a_run, precision=plan.precision)
         took = time.perf_counter() - start
         history = training.History()
 
         def run() -> tuple[int, float]:
-            training.fit(*work_of_a_run, history, verbose=False)
+            training.fit(*work_of_a_run, history, precision=plan.precision, verbose=False)
             return 2 * count, history.train_loss[-1]
 
         measured = work.timed(run)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from torchvision import models, transforms
 from torchvision.transforms import v2
 
-from helpers import samples, sources
+from helpers import data
 from helpers.data import ImageSet
 
 LEARNING_RATE = 1e-4  # the lecture's, with Adam, on every side
@@ -96,9 +96,9 @@ def images_of(name: str, job: Job, train: int, test: int) -> tuple[ImageSet, Ima
     try:
         if job.toy:
             raise OSError("a toy run")
-        both = sources.load_mnist() if name == "MNIST" else sources.load_cifar10()
+        both = data.load_mnist() if name == "MNIST" else data.load_cifar10()
     except OSError:
-        both = samples.digits() if name == "MNIST" else samples.shapes(train=min(train, 1200), test=min(test, 300))
+        both = data.digits() if name == "MNIST" else data.shapes(train=min(train, 1200), test=min(test, 300))
     sizes = [(part, size) for part, size in zip(both, (train, test), strict=True)]
     return tuple(part.subset(torch.arange(size) % len(part)) for part, size in sizes)  # a small set is repeated
 

@@ -1,10 +1,14 @@
 """Cells run out of order: a name that is not there yet is answered with the section that makes it."""
 
-import ast
 import json
+import symtable
+from contextlib import suppress
 from pathlib import Path
 
 from IPython import get_ipython
+from IPython.core.inputtransformer2 import TransformerManager
+
+from helpers.keeping.environ import ROOT
 
 
 def sections(path: Path) -> dict[str, str]:
@@ -16,32 +20,19 @@ def sections(path: Path) -> dict[str, str]:
             headings = [line.lstrip("# ") for line in source.splitlines() if line.startswith("##")]
             section = headings[-1] if headings else section
         elif cell["cell_type"] == "code":
-            lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]  # IPython's own
-            for name in names(ast.parse("\n".join(lines))):
-                made.setdefault(name, section)
+            with suppress(Exception):  # a cell that cannot be read, such as an unfinished line, is passed over
+                code = TransformerManager().transform_cell(source)
+                for symbol in symtable.symtable(code, "cell", "exec").get_symbols():
+                    if symbol.is_assigned() or symbol.is_imported():
+                        made.setdefault(symbol.get_name(), section)
     return made
-
-
-def names(tree: ast.Module) -> list[str]:
-    """What a cell binds outside of its functions and classes."""
-    found, nodes = [], list(tree.body)
-    while nodes:
-        node = nodes.pop(0)
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.append(node.name)
-        elif isinstance(node, ast.alias):
-            found.append(node.asname or node.name.split(".")[0])
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.append(node.id)
-        elif not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            nodes += ast.iter_child_nodes(node)
-    return found
 
 
 def name_missing_sections(lecture: str) -> None:
     """From now on a NameError in this notebook, `<lecture>.ipynb`, says which section has to run first."""
-    path = Path(__file__).parents[1] / f"{lecture}.ipynb"
-    made = sections(path) if path.is_file() else {}  # a renamed copy does without
+    made = {}
+    with suppress(Exception):  # a renamed copy does without, and so does a file that cannot be read: only a courtesy
+        made = sections(ROOT / "notebooks" / f"{lecture}.ipynb")
 
     def explain(shell, kind, error, trace, tb_offset=None):
         if error.name in made:

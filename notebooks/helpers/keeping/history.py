@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from helpers.environment import clock
+from helpers.keeping.messages import clock
 
 
 class Score(NamedTuple):
@@ -27,13 +27,8 @@ class History:
     settings: dict = field(default_factory=dict, repr=False)  # of a run with checkpoints, as it began
 
     def append(self, train: Score, test: Score, seconds: float, images_per_second: float) -> None:
-        """Add one finished epoch."""
-        self.train_loss.append(train.loss)
-        self.train_accuracy.append(train.accuracy)
-        self.test_loss.append(test.loss)
-        self.test_accuracy.append(test.accuracy)
-        self.seconds.append(seconds)
-        self.images_per_second.append(images_per_second)
+        for values, value in zip(self.lists().values(), (*train, *test, seconds, images_per_second), strict=True):
+            values.append(value)
 
     def lists(self) -> dict[str, list[float]]:
         """The lists by name; the very lists, not copies."""
@@ -43,16 +38,11 @@ class History:
         return len(self.seconds)
 
     def table(self) -> str:
-        """One line an epoch."""
         lines = ["epoch   train loss  accuracy    test loss  accuracy      time"]
-        for i in range(len(self)):
-            lines.append(
-                f"{i + 1:5}   {self.train_loss[i]:10.4f}  {self.train_accuracy[i]:8.2%}"
-                f"   {self.test_loss[i]:10.4f}  {self.test_accuracy[i]:8.2%}   {self.seconds[i]:5.1f} s"
-            )
+        for epoch, values in enumerate(zip(*self.lists().values(), strict=True), 1):
+            lines.append("{:5}   {:10.4f}  {:8.2%}   {:10.4f}  {:8.2%}   {:5.1f} s".format(epoch, *values))
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Epochs, time and speed of the run."""
-        speed = statistics.median(self.images_per_second)
-        return f"{len(self)} epochs in {clock(sum(self.seconds))} · {speed:,.0f} training images/s"
+        speed = f"{statistics.median(self.images_per_second):,.0f} training images/s"
+        return f"{len(self)} epochs in {clock(sum(self.seconds))} · {speed}"

@@ -6,8 +6,6 @@ import time
 from IPython import get_ipython
 from IPython.display import display
 
-from helpers.environment import clock
-
 
 class LiveText:
     """One output of a notebook cell whose text can be replaced. In a terminal only the final text is printed."""
@@ -16,7 +14,6 @@ class LiveText:
         self.handle = None
 
     def show(self, text: str, final: bool = False) -> None:
-        """Replace what is shown. Call it once with `final=True` at the end."""
         if get_ipython() is None:
             if final:
                 print(text, flush=True)
@@ -28,23 +25,22 @@ class LiveText:
             self.handle.update({"text/plain": text}, raw=True)
 
 
-class Progress:
-    """Counts towards `total` and describes where it stands: bar, share, rate and time left.
+def say(text: str) -> None:
+    """One line that stays."""
+    LiveText().show(text, final=True)
 
-    `update` calls `show(line)` at most four times a second. pooch drives the same object while it downloads.
-    """
+
+class Progress:
+    """Counts towards `total` and calls `show(line)`, at most four times a second: bar, share, rate and time left."""
 
     def __init__(self, show, unit: str, total: int = 0):
-        self.show, self.unit, self.total = show, unit, total
+        self.show, self.unit, self.total, self.done = show, unit, total, 0
         self.start = self.drawn = time.perf_counter()
-        self.done = 0
 
     def update(self, count: int) -> None:
-        """`count` more units are done."""
         self.done += count
-        now = time.perf_counter()
-        if now - self.drawn > 0.25:
-            self.drawn = now
+        if time.perf_counter() - self.drawn > 0.25:
+            self.drawn = time.perf_counter()
             self.show(self.line())
 
     def line(self) -> str:
@@ -54,9 +50,15 @@ class Progress:
         left = clock((self.total - self.done) / rate) if rate and share < 1 else "0 s"
         return f"{'█' * round(10 * share):░<10} {share:4.0%} · {rate:,.0f} {self.unit}/s · {left} left"
 
-    def reset(self) -> None:
-        """Start counting again from 0."""
-        self.done = 0
 
-    def close(self) -> None:
-        """Nothing to release; pooch calls it."""
+def clock(seconds: float) -> str:
+    """A time for people: 42 s, 3 min 05 s, 1 h 02 min."""
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def first(texts: list[str], count: int = 3) -> str:
+    """The first few of a list, and how many more there are."""
+    return ", ".join(texts[:count]) + (f" and {len(texts) - count} more" if len(texts) > count else "")

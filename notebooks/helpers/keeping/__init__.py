@@ -1,0 +1,1 @@
+"""What keeps a run whole: checkpoints, interrupts, checks, messages."""

@@ -1,0 +1,133 @@
+"""Checkpoints: a training run on disk, so that it can go on when its kernel has died.
+
+A file is written under another name and renamed when it is complete; the one before is kept. It is read only when
+every checksum in it is right, and with `weights_only=True`, which cannot run code.
+"""
+
+import contextlib
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch.utils._pytree import tree_leaves
+
+NEEDED = {"epoch", "settings", "history", "states"}
+
+
+class CheckpointError(RuntimeError):
+    """A run cannot go on from its checkpoint. The message says why, and what to do next."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of one training run in `folder`. `settings` are compared beside those of the run itself."""
+
+    folder: Path
+    name: str  # of the run, for example "improved"
+    settings: Mapping[str, str | int | float]
+
+    def files(self) -> dict[int, Path]:
+        """The files there are, by epoch, newest first."""
+        pattern = re.compile(re.escape(self.name) + r"\.(\d+)\.checkpoint")
+        names = sorted(os.listdir(self.folder), reverse=True) if self.folder.is_dir() else []
+        return {int(match[1]): self.folder / match[0] for match in map(pattern.fullmatch, names) if match}
+
+    def remove(self) -> None:
+        """Delete the files of this run, to start afresh; those that another kernel is writing stay."""
+        lock = self.lock() if self.folder.is_dir() else None
+        if lock is not None:
+            self.tidy(keep=())
+            lock.release()
+            self.lock_file().unlink(missing_ok=True)
+
+    def tidy(self, keep: tuple[int, ...]) -> None:
+        """Delete all files but those of these epochs, and what killed processes left."""
+        left = [path for path in self.folder.glob("*.partial") if path.name.startswith(f"{self.name}.")]
+        for path in left + [path for epoch, path in self.files().items() if epoch not in keep]:
+            path.unlink(missing_ok=True)
+
+    def lock_file(self) -> Path:
+        return self.folder / f"{self.name}.lock"
+
+    def lock(self) -> FileLock | None:
+        """The right to write the files, taken; None where another kernel has it. Raises OSError where none can be."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(self.lock_file()).acquire(timeout=0).lock
+        except Timeout:
+            return None
+        except NotImplementedError as error:  # a file system without locks
+            raise OSError(0, str(error)) from None
+
+    def save(self, content: dict) -> str:
+        """Write tensors, numbers, texts, lists, dicts. Returns "", or why it cannot; older files stay intact."""
+        epoch, partial = content["epoch"], self.folder / f"{self.name}.{os.getpid()}.partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut after the renaming could leave an empty file
+            if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(partial):
+                raise TypeError(f"it holds {', '.join(unsafe)}, which could not be read back safely")
+            partial.replace(self.folder / f"{self.name}.{epoch:04}.checkpoint")  # atomic
+            self.tidy(keep=(epoch, max((other for other in self.files() if other < epoch), default=epoch)))
+        except (OSError, RuntimeError, MemoryError, pickle.PicklingError, AttributeError, TypeError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            reason = (getattr(error, "strerror", None) or str(error) or "no memory left").splitlines()[0]
+            place = next(place for place in [self.folder, *self.folder.parents] if place.is_dir())
+            needed = sum(leaf.nbytes for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor))
+            room = f"{needed / 1e6:,.1f} MB needed, {shutil.disk_usage(place).free / 1e6:,.1f} MB free"
+            return f"The checkpoint of epoch {epoch} is not saved in {self.folder}: {reason} ({room})."
+        return ""
+
+    def load(self, settings: dict) -> tuple[dict | None, str]:
+        """The newest intact content, or None where there is no file; and one line about damaged files, or "".
+
+        Raises CheckpointError where no file is intact, or where its settings are not `settings`.
+        """
+        damaged, afresh = [], f"start afresh with run.checkpoint({self.name!r}).remove()"
+        for epoch, path in self.files().items():
+            content, reason = read_verified(path)
+            if content is None or not (content.keys() >= NEEDED and content["epoch"] == epoch):
+                damaged.append(f"{path.name} is damaged ({reason or 'not the checkpoint of this epoch'})")
+            elif different := differences(content["settings"], settings):
+                advice = f"Nothing was trained. Set them back to go on after epoch {epoch}, or {afresh}"
+                raise CheckpointError(f"The checkpoint {path} was made with other settings: {different}. {advice}.")
+            else:
+                return content, f"{'; '.join(damaged)}: the one before is used." if damaged else ""
+        if damaged:
+            found = f"No checkpoint of {self.name!r} in {self.folder} can be read: {'; '.join(damaged)}"
+            raise CheckpointError(
+                f"{found}. Nothing was trained. Keep copies if you want to look at them, then {afresh}."
+            )
+        return None, ""
+
+
+def read_verified(path: Path) -> tuple[dict | None, str]:
+    """The content of a file on the CPU, or None and the reason."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # what torch.save writes: each part has its CRC-32
+            if archive.testzip() is not None:
+                return None, f"{path.stat().st_size:,} bytes, wrong checksum"
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except Exception as error:  # a damaged file fails in many ways
+        return None, f"not loaded: {type(error).__name__}"
+    return (content, "") if isinstance(content, dict) else (None, "no checkpoint")
+
+
+def differences(then: Mapping, now: Mapping) -> str:
+    """The settings that are not the same, as text; "" if all are."""
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    shown = [f"{key} was {then.get(key, 'not there')[:100]}, now {now.get(key, 'not there')[:100]}" for key in keys[:4]]
+    return "; ".join(shown) + (f"; and {len(keys) - 4} more" if len(keys) > 4 else "")

@@ -6,6 +6,7 @@
 import ast
 import difflib
 import inspect
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -35,7 +36,8 @@ def lines(function):
     function.returns = None
     if ast.get_docstring(function):
         del function.body[0]
-    return ast.unparse(function).splitlines()
+    code = re.sub(r"for \((.*?)\) in", r"for \1 in", ast.unparse(function))  # Python 3.10 writes brackets
+    return code.splitlines()
 
 
 @pytest.fixture(scope="module")

@@ -399,6 +399,8 @@ def test_a_folder_without_locks_is_used_all_the_same(where, monkeypatch):
     monkeypatch.setattr(checkpoint.FileLock, "acquire", no_locks)
     train(new_run(), where, 2)
     assert sorted(where.files()) == [1, 2]
+    where.remove()  # as at the end of a lecture
+    assert not where.files()
 
 
 def test_the_number_of_threads_is_resumed(where, capsys):

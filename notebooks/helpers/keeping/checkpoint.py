@@ -57,14 +57,16 @@ class Checkpoint:
         return self.folder / f"{self.name}.lock"
 
     def lock(self) -> FileLock | None:
-        """The right to write the files, taken; None where another kernel has it. Raises OSError where none can be."""
+        """The right to write the files; None where another kernel has it. OSError where no folder can be made."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock_file())
         try:
-            return FileLock(self.lock_file()).acquire(timeout=0).lock
+            lock.acquire(timeout=0)
         except Timeout:
             return None
-        except NotImplementedError as error:  # a file system without locks
-            raise OSError(0, str(error)) from None
+        except (NotImplementedError, OSError):  # a file system without locks, which is used all the same
+            pass
+        return lock
 
     def save(self, content: dict) -> str:
         """Write tensors, numbers, texts, lists, dicts. Returns "", or why it cannot; older files stay intact."""

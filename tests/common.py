@@ -1,14 +1,28 @@
 """Small things that several tests need."""
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import helpers
 from helpers.data import ImageSet
+
+FOLDER = Path(helpers.__file__).parents[1]
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def python(code: str, *arguments: str, before=(), path: Path = FOLDER) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter, started by the command `before`, with `path` first among its modules."""
+    command, environ = [*before, sys.executable, "-c", code, *arguments], {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run(command, cwd=FOLDER, env=environ, capture_output=True, text=True)
 
 
 def as_floats(images: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,6 @@
 """Small things that several tests need."""
 
-import http.server
-import threading
-from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,20 +11,14 @@ from helpers.data import ImageSet
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable]:
-    """`serve(handler)` starts a local HTTP server and returns its port; all are closed after the test."""
-    servers = []
-
-    def start(handler) -> int:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        servers.append(server)
-        return server.server_port
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty data folder, without network."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("LECTURE_DATA", str(folder))
+    monkeypatch.setenv("LECTURE_OFFLINE", "1")
+    monkeypatch.delenv("LECTURE_IMAGES", raising=False)
+    return folder
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", mirror.address + name if fault == "plain" else self.path)
             return self.end_headers()
+        if fault == "trickles":  # each byte alone is in time; all would take hours
+            mirror.pause, mirror.piece = 0.05, 1
         self.send_response(200)
         if fault != "endless":
             self.send_header("Content-Length", str(len(content)))

@@ -31,10 +31,10 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def refusal(load, *kinds) -> str:
-    """The one line with which `load()` fails."""
-    with pytest.raises(kinds or DataError) as error:
-        load()
+def refusal(call, *arguments, kind=DataError, **named) -> str:
+    """The one line with which this call fails."""
+    with pytest.raises(kind) as error:
+        call(*arguments, **named)
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
 
+import mirrors
 import torch
 from common import noise
 from torch import nn
@@ -70,24 +71,10 @@ def load(url: str, folder: Path, log: Path) -> None:
     note(log, f"done {hashlib.md5((folder / 'payload.bin').read_bytes()).hexdigest()} -")
 
 
-class SlowServer(http.server.BaseHTTPRequestHandler):
-    """Sends the payload in small pieces, in about 0.3 s."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(PAYLOAD)))
-        self.end_headers()
-        for position in range(0, len(PAYLOAD), 20_000):
-            time.sleep(0.01)
-            self.wfile.write(PAYLOAD[position : position + 20_000])
-
-    def log_message(self, *args):
-        pass
-
-
 def serve() -> tuple[str, int]:
-    """Start the server in a process of its own; its address and process id."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowServer)
+    """Start a server, which takes 0.3 s to send the payload, in a process of its own; its address and process id."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), mirrors.Handler)
+    server.mirror = mirrors.Mirror({"payload.bin": PAYLOAD}, pause=0.01, piece=20_000)
     server.handle_error = lambda *args: None  # clients are killed
     pid = child(server.serve_forever)
     server.server_close()

@@ -138,7 +138,7 @@ def test_nothing_intact_is_said_and_never_a_silent_start(where):
     assert len(train(parts, where, 1)) == 1
 
 
-BACKWARDS = NOISE.subset(torch.arange(24, -1, -1))
+EXCHANGED = replace(NOISE, images=NOISE.images.flip(0))  # same counts, sizes and labels
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ BACKWARDS = NOISE.subset(torch.arange(24, -1, -1))
         ({"batch_size": 5}, {}, "train.batch_size was 10, now 5"),
         ({"batches": Batches(NOISE, 10, as_floats)}, {}, "train.shuffle was True, now False"),
         ({"batches": Batches(NOISE.subset(slice(0, 24)), 10, as_floats, True)}, {}, "train.images was"),
-        ({"batches": Batches(BACKWARDS, 10, as_floats, True)}, {}, "train.images was"),
+        ({"batches": Batches(EXCHANGED, 10, as_floats, True)}, {}, "train.images was"),
         ({}, {"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)}, "first batch was .*loss of fixed logits"),
         ({}, {"precision": torch.float16}, r"precision was torch\.float32, now torch\.float16"),
     ],
@@ -166,60 +166,41 @@ def test_other_settings_are_refused_with_the_difference(where, change, how, name
     assert sorted(where.files()) == [1, 2]
 
 
-def made(text):
-    """The function `scaled` of an edited cell."""
-    cell = {}
-    exec(f"def scaled(images):\n    {text}\n    return images / 255", cell)
-    return cell["scaled"]
-
-
 def divided(by):
     return lambda images: images / by
 
 
+def transformed(transform):
+    return new_run(Batches(NOISE, 10, transform, shuffle=True))
+
+
+def loaded(images):
+    return new_run(DataLoader(TensorDataset(as_floats(images), NOISE.labels), batch_size=10))
+
+
+def multiplied(factor):
+    """A run with an own network, whose `forward` was edited."""
+    parts, forward = new_run(), {"forward": lambda self, x: nn.Sequential.forward(self, x) * factor}
+    parts[0].__class__ = type("Own", (nn.Sequential,), forward)
+    return parts
+
+
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("make", "first", "second"),
     [
-        (lambda images: images / 255, lambda images: images / 254),
-        (v2.Lambda(lambda images: images / 255), v2.Lambda(lambda images: 255 / images.clamp(1))),
-        (made("images = images * 2"), made("images = images * 3")),
-        (divided(255), divided(254)),
-        (v2.Compose([as_floats, v2.RandomErasing(0.9)]), v2.Compose([as_floats, v2.RandomErasing(0.1)])),
+        (transformed, lambda images: images / 255, lambda images: images / 254),
+        (transformed, v2.Lambda(lambda images: images / 255), v2.Lambda(lambda images: 255 / images.clamp(1))),
+        (transformed, divided(255), divided(254)),
+        (transformed, v2.Compose([as_floats, v2.RandomErasing(0.9)]), v2.Compose([as_floats, v2.RandomErasing(0.1)])),
+        (loaded, NOISE.images, EXCHANGED.images),
+        (multiplied, 1, 2),
     ],
-    ids=["lambda", "v2.Lambda", "same name", "closure", "object"],
+    ids=["lambda", "v2.Lambda", "closure", "object", "pictures of a DataLoader", "network"],
 )
-def test_an_edited_transform_is_refused_and_the_same_one_resumed(where, first, second):
-    def to(epoch, transform):
-        return len(train(new_run(Batches(NOISE, 10, transform, shuffle=True)), where, epoch))
-
-    assert to(1, first) == 1 and to(2, first) == 2
+def test_what_was_edited_or_exchanged_is_refused_and_the_same_resumed(where, make, first, second):
+    assert len(train(make(first), where, 1)) == 1 and len(train(make(first), where, 2)) == 2
     with refused(CheckpointError, r"train.first batch was .*, now .*; test.first batch was"):
-        to(3, second)
-
-
-@pytest.mark.parametrize("own", [True, False], ids=["ImageSet", "DataLoader"])
-def test_exchanged_pictures_are_refused(where, own):
-    """Same counts, sizes and labels."""
-
-    def to(epoch, images):
-        loader = DataLoader(TensorDataset(as_floats(images), NOISE.labels), batch_size=10)
-        return train(new_run(Batches(replace(NOISE, images=images), 10, as_floats) if own else loader), where, epoch)
-
-    to(1, NOISE.images)
-    with refused(CheckpointError, r"train\.images was" if own else r"train\.first batch was"):
-        to(2, NOISE.images.flip(0))
-
-
-def test_an_edited_network_with_the_same_layers_is_refused(where):
-    def to(epoch, factor):
-        forward = {"forward": lambda self, x: nn.Sequential.forward(self, x) * factor}
-        parts = new_run()
-        parts[0].__class__ = type("Own", (nn.Sequential,), forward)
-        train(parts, where, epoch)
-
-    to(1, 1)
-    with refused(CheckpointError, "first batch was"):
-        to(2, 2)
+        train(make(second), where, 3)
 
 
 def test_the_scaler_of_float16_is_part_of_a_checkpoint(where, monkeypatch):
@@ -254,25 +235,6 @@ def test_a_state_that_could_not_be_read_back_is_not_saved(where):
     assert not any(where.folder.iterdir())
 
 
-def test_a_stop_in_the_test_leaves_both_files_and_nothing_half_written(where, undisturbed):
-    parts, calls = new_run(), []
-    history = train(parts, where, 2)
-
-    def stop(images):
-        calls.append(1)
-        if len(calls) > 1:  # the first is a check before training
-            raise KeyboardInterrupt
-        return as_floats(images)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(parts, where, 3, history, test=Batches(NOISE, 10, stop, shuffle=True))
-    assert len(history) == 2 and sorted(where.files()) == [1, 2] and parts[0][1].num_batches_tracked == 2 * 3
-    assert not list(where.folder.glob("*.partial"))
-    train(new_run(), where, 2)  # intact
-    train(parts, where, 3, history)
-    assert same(parts[0], undisturbed[0]) and sorted(where.files()) == [2, 3]
-
-
 def test_a_full_disk_is_said_and_training_goes_on(tmp_path):
     """A file system of 2 MB, full after the first epoch; then there is room again, and the run goes on from disk."""
     where, parts, again = Checkpoint(tmp_path, "improved", {}), new_run(), new_run()
@@ -304,15 +266,17 @@ def test_a_folder_that_cannot_be_made_is_said_and_training_goes_on(tmp_path, cap
     assert len(history) == 2 and "checkpoint of epoch 2 is not saved" in out  # even though verbose is False
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(where, sent, capsys, undisturbed):
-    """In the middle of the third epoch. Afterwards the handlers are those of before."""
+@pytest.mark.parametrize(
+    ("sent", "batch"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGINT, 5)], ids=["Stop", "SIGTERM", "test"]
+)
+def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(where, sent, batch, capsys, undisturbed):
+    """In the third epoch: three batches of training, three of the test. Afterwards the handlers are those of before."""
     parts, history, batches = new_run(), History(), []
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def watch(images):
         batches.append(1)
-        if len(history) == 2 and len(batches) % 4 == 0:
+        if len(batches) == 4 + 2 * 6 + batch:  # four are looks before training
             os.kill(os.getpid(), sent)
         return as_floats(images)
 
@@ -321,7 +285,9 @@ def test_a_signal_takes_the_run_back_and_the_files_hold_every_finished_epoch(whe
         train(parts, where, 3, history)
     assert "all is back at the end of epoch 2. Run this cell again" in capsys.readouterr().out
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    assert len(history) == 2 and sorted(where.files()) == [1, 2]
+    assert len(history) == 2 and sorted(where.files()) == [1, 2] and parts[0][1].num_batches_tracked == 2 * 3
+    assert not list(where.folder.glob("*.partial"))
+    train(new_run(), where, 2)  # intact
     parts[3].transform = as_floats
     train(parts, where, 3, history)
     assert history.test_loss == undisturbed[1].test_loss and same(parts[0], undisturbed[0])
@@ -359,13 +325,8 @@ def test_files_are_written_after_a_pause_and_always_at_the_end_and_on_stop(where
     assert saved == [4, 9]  # after 30 s; then not before 50 times the second that took; at the end
     saved.clear()
     with pytest.raises(KeyboardInterrupt):
-        train(new_run(), where, 9, on_epoch_end=lambda history: stop_at(history, 3))
+        train(new_run(), where, 9, on_epoch_end=lambda history: len(history) < 3 or signal.raise_signal(signal.SIGINT))
     assert saved == [3]
-
-
-def stop_at(history, epoch):
-    if len(history) == epoch:
-        raise KeyboardInterrupt
 
 
 def test_a_second_kernel_of_one_lecture_trains_without_checkpoints_and_harms_none(where, capsys, undisturbed):

@@ -1,15 +1,13 @@
 """The device of a run: chosen by what it computes, its plan changes rounding only, threads by a short trial."""
 
 import os
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from common import noise, refused
+from common import noise, python, refused
 from torch import nn
 
 from helpers import device
@@ -18,16 +16,22 @@ from helpers.device import Plan, choose_device, choose_threads, plan_for
 from helpers.training import Step, train_one_epoch
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-FOLDER = Path(device.__file__).parents[1]
 
 
-def test_the_plan_follows_the_processor(monkeypatch):
-    flags = Path("/proc/cpuinfo")
-    if flags.exists():  # what the system says, not torch
-        expected = torch.bfloat16 if "avx512_bf16" in flags.read_text() else torch.float32
-        assert plan_for(CPU).precision == expected
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert str(plan_for(CPU)) == "float32 · channels_last · fused optimizer"
+@pytest.mark.parametrize(
+    ("has_bfloat16", "name", "has_amx", "expected"),
+    [(True, "AMD EPYC 9B14", False, torch.bfloat16), (False, "AMD EPYC 7B12", False, torch.float32),
+     (True, "Intel(R) Xeon(R)", True, torch.bfloat16), (True, "Intel(R) Xeon(R)", False, torch.float32)],
+    ids=["AMD", "older AMD", "Intel with AMX", "Intel that is slower with bfloat16"],
+)  # fmt: skip
+def test_the_plan_follows_the_processor(monkeypatch, has_bfloat16, name, has_amx, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    monkeypatch.setattr(device, "processor_name", lambda: name)
+    assert plan_for(CPU) == Plan(expected, torch.channels_last, fused=True)
+
+
+def test_the_plan_can_be_overruled():
     assert plan_for(CPU, torch.bfloat16).precision == torch.bfloat16
     assert str(plan_for(torch.device("mps"))) == "float32 · contiguous_format · plain optimizer"
 
@@ -73,14 +77,6 @@ def test_fewer_digits_give_the_same_loss_and_keep_float32_weights(precision):
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_batches_come_in_the_layout_that_the_plan_asks_for(layout):
-    for shuffle in (False, True):
-        images, _ = next(iter(Batches(COLOURS.to(CPU, layout), 8, lambda images: images / 255, shuffle)))
-        assert images.shape == (8, 3, 16, 16) and images.is_contiguous(memory_format=layout)
-    assert torch.equal(next(iter(Batches(COLOURS.to(CPU, layout), 8, lambda images: images)))[0], COLOURS.images[:8])
-
-
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_device_that_is_announced_but_cannot_compute_is_replaced_by_the_cpu_with_the_reason(monkeypatch, kind):
     if torch.cuda.is_available() or getattr(torch, kind).is_available():
@@ -118,32 +114,15 @@ def test_a_device_that_computes_wrongly_is_not_used(monkeypatch, factor):
         choose_device("cpu")
 
 
-def test_the_estimated_rate_is_one_of_a_whole_network():
-    """At most what the convolutions of ResNet-18 reach, at least a twentieth of it."""
-    from torchvision import models
-
-    model, images = models.resnet18(num_classes=10), torch.zeros(4, 3, 64, 64)
-    model(images).sum().backward()  # sets up
-    start = device.time.perf_counter()
-    model(images).sum().backward()
-    rate = 4 * 3 * 148e6 / (device.time.perf_counter() - start)
-    assert rate / 20 < device.macs_per_second(CPU, torch.float32) < 20 * rate
-
-
-@pytest.fixture
-def eight(monkeypatch):
+def test_the_fastest_number_of_threads_is_used_and_why(monkeypatch):
     """Eight processors; `seconds[threads]` is what a trial takes. The number of threads is not really set."""
     used, seconds = [0], {8: 1.0, 4: 2.0, 1: 6.0}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: used.__setitem__(0, threads))
     monkeypatch.setattr(device.joblib, "cpu_count", lambda: 8)
     monkeypatch.setattr(device, "trial_seconds", lambda: seconds[used[0]])
-    return seconds
-
-
-def test_the_fastest_number_of_threads_is_used_and_why(eight, monkeypatch):
     assert choose_threads() == (8, "all that this process may use; the fastest in a short trial")
-    eight |= {8: 20.0}
+    seconds[8] = 20.0
     threads, why = choose_threads()
     assert threads == 4 and "of 8; 8 were 10.0 times slower" in why
     monkeypatch.setattr(device.joblib, "cpu_count", lambda: 1)  # the quota of a container
@@ -158,7 +137,7 @@ def test_threads_respect_affinity_and_omp_num_threads(by, monkeypatch):
     if by == "affinity":
         monkeypatch.delenv("OMP_NUM_THREADS")
         code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True)
+    done = python(code)
     assert done.stdout.startswith("1 all that this process may use"), done
 
 
@@ -178,8 +157,5 @@ print(int(statistics.median(counts)))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="about Linux's C library")
 def test_freed_memory_is_used_again_instead_of_asked_for_page_by_page():
-    faults = {}
-    for mode in ("keep", "default"):
-        command = [sys.executable, "-c", FAULTS, mode]
-        faults[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER).stdout)
-    assert faults["keep"] < 10 < faults["default"]
+    kept, default = (int(python(FAULTS, mode).stdout) for mode in ("keep", "default"))
+    assert kept < 10 < default

@@ -22,19 +22,13 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty data folder; the network is allowed, and asking it is an error."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("LECTURE_DATA", str(folder))
-    monkeypatch.delenv("LECTURE_IMAGES", raising=False)
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
     monkeypatch.setattr(sources, "download", lambda *_: pytest.fail("the network was asked"))
-    return folder
 
 
 def message(folder, **more) -> str:
-    return refusal(lambda: load_image_folder(folder, **more), ValueError, FileNotFoundError)
+    return refusal(load_image_folder, folder, kind=(ValueError, FileNotFoundError), **more)
 
 
 def test_an_image_folder_is_read_as_torchvision_reads_it(pictures):
@@ -154,7 +148,7 @@ def test_own_images_have_a_way_in(home, pictures, monkeypatch, door, name):
 def test_a_part_that_is_missing_is_named_before_anything_is_downloaded(home, pictures, monkeypatch, door, lacks):
     (pictures / lacks).rename(pictures / "other")
     place, folder = enter(door, pictures, home, monkeypatch)
-    text = refusal(lambda: data.find_cifar10(folder), FileNotFoundError)
+    text = refusal(data.find_cifar10, folder, kind=FileNotFoundError)
     assert f"{place / lacks} is missing" in text and "train/<class>/<image>" in text and not (place / lacks).exists()
 
 

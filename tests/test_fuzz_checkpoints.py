@@ -5,14 +5,15 @@ FUZZ_EXAMPLES sets how many are tried (`make soak`: 2000).
 
 import os
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 from common import noise
+from damage import damage, damages
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from helpers.data import Batches
@@ -52,43 +53,17 @@ def undisturbed():
     return train(None, EPOCHS)
 
 
-DAMAGES = {  # what becomes of `data`, given other bytes, a position and an amount
-    "truncate": lambda data, other, position, amount: data[:position],
-    "empty": lambda data, other, position, amount: b"",
-    "flip": lambda data, other, position, amount: (
-        data[:position] + bytes([data[position] ^ (1 << amount % 8)]) + data[position + 1 :]
-    ),
-    "oversize": lambda data, other, position, amount: data + bytes(amount),
-    "insert": lambda data, other, position, amount: data[:position] + other[:amount] + data[position:],
-    "zeros": lambda data, other, position, amount: (
-        data[:position] + bytes(len(data[position : position + amount])) + data[position + amount :]
-    ),
-    "swap": lambda data, other, position, amount: other,
-    "splice": lambda data, other, position, amount: data[:position] + other[position:],
-}
-damages = st.tuples(
-    st.integers(0, 1),
-    st.sampled_from(sorted(DAMAGES)),
-    st.integers(0, len(FILES) - 1),
-    st.floats(0, 1, exclude_max=True),
-    st.integers(1, 5000),
-)
-
-
 @settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 60)), deadline=None)
-@given(damage=st.lists(damages, min_size=1, max_size=3))
-def test_never_a_wrong_result_and_never_only_a_library_error(folder, undisturbed, tmp_path_factory, damage):
-    place, contents = tmp_path_factory.mktemp("damaged"), {name: (folder / name).read_bytes() for name in FILES}
-    for name in FILES[:2]:
-        (place / name).write_bytes(contents[name])
-    for target, change, other, share, amount in damage:
-        path = place / FILES[target]
-        data = path.read_bytes() or b"\0"
-        path.write_bytes(DAMAGES[change](data, contents[FILES[other]], int(share * len(data)), amount))
+@given(plan=damages)
+def test_never_a_wrong_result_and_never_only_a_library_error(folder, undisturbed, tmp_path_factory, plan):
+    place = tmp_path_factory.mktemp("damaged")
+    paths = [Path(shutil.copy(folder / name, place)) for name in FILES[:2]]
+    damage(paths, plan, [(folder / name).read_bytes() for name in FILES])
+    left = sorted(place.iterdir())
     try:
         ended = train(Checkpoint(place, "run", {}), EPOCHS)
     except CheckpointError as error:
         assert "\n" not in str(error) and "nothing was trained" in str(error).lower()
-        assert sorted(path.name for path in place.glob("*.checkpoint")) == sorted(FILES[:2])  # kept
+        assert sorted(place.glob("*.checkpoint")) == left  # kept
     else:
         assert ended == undisturbed

@@ -6,13 +6,13 @@ hypothesis draws the damage. FUZZ_EXAMPLES=2000 looks longer than the few exampl
 import contextlib
 import io
 import os
-import random
 import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import small_data
+from damage import damage, damages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -28,36 +28,6 @@ fuzz = settings(
     derandomize="FUZZ_EXAMPLES" not in os.environ,  # CI looks at the same examples every time
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-KINDS = ["truncate", "flip", "overwrite", "extend", "remove"]
-
-
-@st.composite
-def damages(draw):
-    """One to three times: which file, what kind of damage, where (0 … 1, as a share of the file), and a seed."""
-    one = st.tuples(st.integers(0, 99), st.sampled_from(KINDS), st.floats(0, 1), st.integers(0, 2**32))
-    return draw(st.lists(one, min_size=1, max_size=3))
-
-
-def damage(folder: Path, names: list[str], plan: list) -> None:
-    """Damage files of the folder as drawn. The time of change moves on, as it does between two lectures."""
-    for turn, (which, kind, where, seed) in enumerate(plan):
-        path, numbers = folder / names[which % len(names)], random.Random(seed)
-        if not path.exists():
-            continue
-        content = path.read_bytes()
-        place = min(int(where * len(content)), max(len(content) - 1, 0))
-        if kind == "truncate":
-            content = content[:place]
-        elif kind == "flip" and content:
-            content = content[:place] + bytes([content[place] ^ 1 << seed % 8]) + content[place + 1 :]
-        elif kind == "overwrite":
-            content = content[:place] + numbers.randbytes(numbers.randint(1, 40)) + content[place + 40 :]
-        elif kind == "extend":
-            content += numbers.choice([b"\0", content, bytes(5000), numbers.randbytes(300)])
-        path.unlink()
-        if kind != "remove":
-            path.write_bytes(content)
-            os.utime(path, (2e9 + turn, 2e9 + turn))
 
 
 def attempt(load):
@@ -79,7 +49,7 @@ def fresh(tmp_path: Path, files: dict[str, bytes]) -> Path:
 
 
 @fuzz
-@given(plan=damages(), with_raw=st.booleans(), with_packed=st.booleans())
+@given(plan=damages, with_raw=st.booleans(), with_packed=st.booleans())
 def test_damaged_mnist_is_right_or_said(tmp_path, monkeypatch, plan, with_raw, with_packed):
     raw = small_data.mnist(monkeypatch, count=4)
     expected = [np.frombuffer(content, np.uint8, offset=16 if "images" in name else 8) for name, content in raw.items()]
@@ -87,7 +57,7 @@ def test_damaged_mnist_is_right_or_said(tmp_path, monkeypatch, plan, with_raw, w
     folder = fresh(tmp_path, {f"MNIST/raw/{name}": content for name, content in chosen.items()})
     monkeypatch.setenv("LECTURE_DATA", str(folder))
     if chosen:
-        damage(folder / "MNIST" / "raw", sorted(chosen), plan)
+        damage([folder / "MNIST" / "raw" / name for name in sorted(chosen)], plan)
     both = attempt(sources.load_mnist)
     if both is not None:
         found = [tensor.flatten().numpy() for part in both for tensor in (part.images, part.labels)]
@@ -96,7 +66,7 @@ def test_damaged_mnist_is_right_or_said(tmp_path, monkeypatch, plan, with_raw, w
 
 
 @fuzz
-@given(plan=damages(), parts=st.sampled_from(["batches", "archive", "both", "batches and kept", "all"]))
+@given(plan=damages, parts=st.sampled_from(["batches", "archive", "both", "batches and kept", "all"]))
 def test_damaged_cifar10_is_right_or_said(tmp_path, monkeypatch, plan, parts):
     batches, expected = small_data.cifar(monkeypatch, count=4)
     files = {} if parts == "archive" else {f"cifar-10-batches-py/{name}": content for name, content in batches.items()}
@@ -108,7 +78,7 @@ def test_damaged_cifar10_is_right_or_said(tmp_path, monkeypatch, plan, parts):
     if parts in ("batches and kept", "all"):
         assert small_data.equal(sources.load_cifar10(), expected)
         names.append("cifar-10-batches-py.decoded.pt")
-    damage(folder, names, plan)
+    damage([folder / name for name in names], plan)
     both = attempt(sources.load_cifar10)
     assert both is None or small_data.equal(both, expected)
     assert not list(folder.rglob("*.partial"))
@@ -128,7 +98,7 @@ def as_pillow_reads_it(path: Path) -> np.ndarray:
 
 
 @fuzz
-@given(plan=damages(), form=st.sampled_from(["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"]), cached=st.booleans())
+@given(plan=damages, form=st.sampled_from(["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"]), cached=st.booleans())
 def test_a_damaged_image_folder_is_as_pillow_reads_it_or_said(tmp_path, plan, form, cached):
     """Images of one's own have no checksum. What must never happen: the old images of a cache in place of new ones."""
     places = [f"{part}/{name}/{i}.{form.lower()}" for part in ("train", "test") for name in ("a", "b") for i in (0, 1)]
@@ -136,7 +106,7 @@ def test_a_damaged_image_folder_is_as_pillow_reads_it_or_said(tmp_path, plan, fo
     if cached:
         attempt(lambda: load_image_folder(folder))
         places = [*places, "decoded.pt"]
-    damage(folder, places, plan)
+    damage([folder / place for place in places], plan)
     both = attempt(lambda: load_image_folder(folder))
     if both is None:
         return

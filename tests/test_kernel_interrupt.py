@@ -1,11 +1,8 @@
 """Stop in a real Jupyter kernel: the epoch in progress is taken back, the others are in memory and on disk."""
 
-from pathlib import Path
-
 import pytest
+from common import FOLDER
 from jupyter_client.manager import start_new_kernel
-
-from helpers import training
 
 SETUP = """
 import time
@@ -27,7 +24,7 @@ history = History()
 
 @pytest.fixture
 def kernel():
-    manager, client = start_new_kernel(cwd=str(Path(training.__file__).parents[1]), extra_arguments=["--log-level=50"])
+    manager, client = start_new_kernel(cwd=str(FOLDER), extra_arguments=["--log-level=50"])
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)

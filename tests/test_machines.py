@@ -1,27 +1,16 @@
 """Machines that lack something: a matching torchvision, open files, shared memory, float64."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from common import python
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import helpers
 from helpers import training
 from helpers.data import Batches, RandomAffine, RandomFlip
-
-FOLDER = Path(helpers.__file__).parents[1]
-
-
-def python(code: str, *before: str, path: Path = FOLDER) -> subprocess.CompletedProcess:
-    """Run code in a fresh interpreter, started by the command `before`, with this folder first on its path."""
-    environ = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-    command = [*before, sys.executable, "-c", code]
-    return subprocess.run(command, cwd=FOLDER, env=environ, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +76,7 @@ def test_a_lecture_runs_with_256_open_files_a_small_shared_memory_and_spawned_pr
     small = [*mount, 'mount -t tmpfs -o size=1m none /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*small, "true"], capture_output=True).returncode:
         small = []  # the kernel refuses; the other two limits hold all the same
-    done = python(RUN_AS_NOTEBOOK, *small)
+    done = python(RUN_AS_NOTEBOOK, before=small)
     assert "lecture done" in done.stdout, done.stderr[-2000:]
     if not small:
         pytest.skip("ran, but a /dev/shm of 1 MB is not permitted here")

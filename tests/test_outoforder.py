@@ -2,17 +2,14 @@
 
 import builtins
 import dis
-from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+from common import FOLDER, NOTEBOOKS
 from nbclient.exceptions import CellExecutionError
 
 from helpers.keeping import outoforder
-
-FOLDER = Path(outoforder.__file__).parents[2]
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def needed(code) -> set[str]:

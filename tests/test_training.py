@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from common import as_floats, same, sgd, weights
+from common import as_floats, noise, same, sgd, weights
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
@@ -101,29 +101,26 @@ def test_a_gradient_that_overflows_float16_is_skipped_and_the_scale_lowered(lene
     assert not torch.equal(lenet[0].weight, before["0.weight"])
 
 
-@pytest.fixture
-def two_batches():
-    torch.manual_seed(0)
-    return [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
+TWO_BATCHES = Batches(noise(8, 3, 32), 4, as_floats)
 
 
-def test_a_frozen_network_does_not_drift(two_batches):
+def test_a_frozen_network_does_not_drift():
     """Weights and running statistics of all but the head stay what they were, to the bit."""
     model = models.resnet18(num_classes=10).requires_grad_(False)
     model.fc.requires_grad_(True)
     before = weights(model)
-    train_one_epoch(model, two_batches, F.cross_entropy, sgd(model))
+    train_one_epoch(model, TWO_BATCHES, F.cross_entropy, sgd(model))
     after = model.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["fc.weight", "fc.bias"]
     assert model.layer1.training and not model.layer1[0].bn1.training
 
 
-def test_batch_norm_that_is_not_frozen_trains(two_batches):
+def test_batch_norm_that_is_not_frozen_trains():
     model = models.resnet18(num_classes=10).eval()  # trained in training mode all the same
     model.conv1.requires_grad_(False)
     model.bn1.bias.requires_grad_(False)  # its weight still trains, so it is not frozen
     model.layer1[0].bn1 = nn.BatchNorm2d(64, affine=False)  # nothing to freeze
-    train_one_epoch(model, two_batches, F.cross_entropy, sgd(model))
+    train_one_epoch(model, TWO_BATCHES, F.cross_entropy, sgd(model))
     counts = [buffer.item() for name, buffer in model.named_buffers() if name.endswith("num_batches_tracked")]
     assert counts == [2] * 20
 
@@ -147,27 +144,6 @@ def whole_run(noise_set):
 def run(parts, history, verbose=False, **more):
     model, optimizer, schedule, batches = parts
     fit(model, batches, batches, F.cross_entropy, optimizer, 4, history, schedule, verbose=verbose, **more)
-
-
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_interrupted_and_continued_equals_undisturbed(noise_set, epoch):
-    undisturbed, history = whole_run(noise_set), History()
-    run(undisturbed, history)
-    parts, resumed, calls = whole_run(noise_set), History(), []
-
-    def stop(images):
-        calls.append(1)
-        if len(calls) == 2 + 6 * (epoch - 1) + 2:  # two checks, six batches an epoch
-            raise KeyboardInterrupt
-        return as_floats(images)
-
-    parts[3].transform = stop
-    with pytest.raises(KeyboardInterrupt):  # raised again, so that "run all cells" stops
-        run(parts, resumed)
-    assert len(resumed) == epoch - 1
-    run(parts, resumed)
-    assert resumed.train_loss == history.train_loss and resumed.test_loss == history.test_loss
-    assert same(parts[0], undisturbed[0])
 
 
 def test_a_complete_run_is_not_trained_on(noise_set, capsys):

@@ -7,20 +7,19 @@ import ast
 import difflib
 import inspect
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import nbformat
 import pytest
 import torch
+from common import NOTEBOOKS
 from torch import nn
 
 from helpers import data, training
 from helpers.data import Batches
 
-NOTEBOOKS = {path.stem[:2]: nbformat.read(path, 4) for path in Path(training.__file__).parents[1].glob("*.ipynb")}
-LECTURE = NOTEBOOKS["29"]
+LECTURES = {path.stem[:2]: nbformat.read(path, 4) for path in NOTEBOOKS}
 WRITTEN = ("Score", "predict", "evaluate", "training_step", "train_one_epoch")
 
 
@@ -43,13 +42,13 @@ def lines(function):
 @pytest.fixture(scope="module")
 def lecture():
     """The classes and functions by which the lecture writes its loop out, as syntax trees."""
-    cells = [cell.source for cell in LECTURE.cells if cell.cell_type == "code" and "def " in cell.source]
+    cells = [cell.source for cell in LECTURES["29"].cells if cell.cell_type == "code" and "def " in cell.source]
     found = {name: node for source in cells for name, node in definitions(source).items()}
     return {name: found[name] for name in WRITTEN}
 
 
 def test_helpers_are_the_written_loop_but_for_a_few_lines_that_the_lecture_names(lecture):
-    helpers, text = definitions(inspect.getsource(training)), "\n".join(cell.source for cell in LECTURE.cells)
+    helpers, text = definitions(inspect.getsource(training)), "\n".join(cell.source for cell in LECTURES["29"].cells)
     more = []
     for name in ("train_one_epoch", "evaluate"):
         compared = difflib.ndiff(lines(lecture[name]), lines(helpers[name]))
@@ -90,6 +89,6 @@ def test_of_few_own_images_none_is_both_learned_from_and_judged_on(lecture, prof
     names = {"torch": torch, "nn": nn, "data": data, "run": run, "start_run": lambda *_, **__: run}
     names |= {"everything": own, "train_set": own, "test_set": own}
     for what in ("= start_run(", "= data.split("):
-        exec(next(cell.source for cell in NOTEBOOKS[lecture].cells if what in cell.source), names)
+        exec(next(cell.source for cell in LECTURES[lecture].cells if what in cell.source), names)
     learned, judged = (names[name].images.unique().tolist() for name in ("trial_set", "validation_set"))
     assert not set(learned) & set(judged) and len(judged) >= 20 and len(learned) >= 100

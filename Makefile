@@ -14,7 +14,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides check bench soak clean
+.PHONY: help lectures test lab outputs scoreboard slides pretrain check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make outputs    run the notebooks in place, for committing their outputs  (LECTURE_PROFILE=lecture)"
 	@echo "make scoreboard write the table of results into docs/results.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
+	@echo "make pretrain   train data/weights anew on Tiny ImageNet into build/weights/, in parts  (STOP_AFTER=20)"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      ours against 2018-style and today's loops, side by side, 20 minutes  (ROWS=lenet for one row)"
 	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
@@ -72,6 +73,9 @@ slides: $(READY)
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
 	  --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1200 --output-dir build/slides $(NOTEBOOKS)
 	@echo "Open build/slides/*.slides.html in a browser; S opens the speaker notes."
+
+pretrain: $(READY)
+	$(PYTHON) data/weights/pretrain.py $(and $(STOP_AFTER),--stop-after $(STOP_AFTER))
 
 check: $(READY)
 	$(PYTHON) -m ruff check .

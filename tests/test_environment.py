@@ -1,18 +1,14 @@
 """Profiles, switches and folders of the environment, the banner, seeds, and cells run out of order."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from common import refused
+from common import FOLDER, python, refused
 
 from helpers import environment
 from helpers.keeping import environ
-
-FOLDER = Path(environment.__file__).parents[1]
 
 
 def found() -> Path:
@@ -25,7 +21,7 @@ def not_found() -> Path:
 
 def test_unknown_profile_lists_the_known_ones(monkeypatch):
     monkeypatch.setenv("LECTURE_PROFILE", "fast")
-    with refused(ValueError, r"LECTURE_PROFILE='fast'.*quick.*laptop.*lecture.*auto"):
+    with refused(ValueError, r"LECTURE_PROFILE='fast'.*quick.*laptop.*evening.*lecture.*auto"):
         environment.start_run("any", found)
 
 
@@ -33,11 +29,12 @@ def test_unknown_profile_lists_the_known_ones(monkeypatch):
     ("requested", "cuda", "find", "seconds", "profile"),
     [
         ("auto", True, found, 3500, "lecture"),
-        ("auto", True, found, 3700, "laptop"),  # hours that nobody asked for
+        ("auto", True, found, 3700, "evening"),  # hours that nobody asked for
         ("lecture", True, found, 9e9, "lecture"),
         ("auto", False, found, 0, "laptop"),
         ("auto", True, not_found, 0, "quick"),
         ("laptop", True, found, 0, "laptop"),
+        ("evening", False, found, 0, "evening"),
         ("quick", True, not_found, 0, "quick"),  # the sample needs no dataset
     ],
 )
@@ -93,8 +90,8 @@ batches = Batches(train_set.subset(slice(0, 300)), 64, lambda x: RandomAffine(9,
 score = train_one_epoch(model, batches, torch.nn.functional.cross_entropy, torch.optim.SGD(model.parameters(), 0.1))
 print(score.loss.hex(), [p.double().sum().item().hex() for p in model.parameters()])
 """
-    outputs = [subprocess.check_output([sys.executable, "-c", code], cwd=FOLDER, text=True) for _ in range(2)]
-    assert outputs[0] == outputs[1]
+    first, second = python(code), python(code)
+    assert first.stdout == second.stdout != "", first
 
 
 def test_clock():

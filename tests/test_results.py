@@ -51,16 +51,21 @@ def test_results_file_follows_the_contract(own, lenet, save):
     arm = results.arm_record(lenet, (1, 32, 32), 100, history, [0.75, 0.7])
     assert arm == {
         **{"parameters": 61_706, "trained_parameters": 61_706 - 156, "macs": 416_520, "batch_size": 100, "epochs": 2},
-        **{"activation_bytes": saved_activation_bytes(lenet, (1, 32, 32)), "images_per_second": 150.0},
+        **{
+            "activation_bytes": saved_activation_bytes(lenet, (1, 32, 32)),
+            "images_per_second": 150.0,
+            "image_size": 32,
+        },
         **{"train_loss": [2.0, 1.0], "train_accuracy": [0.25, 0.5], "test_loss": [1.5, 1.25]},
         **{"test_accuracy": [0.5, 0.75], "seconds": [2.0, 2.0], "seeds": [0.75, 0.7]},
     }
-    path = save({"lectured": arm})
+    ladder = {"ladder": {"image_size": 16, "accuracy": [0.5]}}
+    path = save({"lectured": arm}, "", ladder)
     assert path == own / "39_resnet18.json" and list(own.iterdir()) == [path]
     assert json.loads(path.read_text()) == {
         **{"lecture": "39_resnet18", "profile": "quick", "device": "cpu: Abacus", "threads": 1, "seed": 3},
         "dataset": {"name": "noise", "source": "torch.randint", "train": 25, "test": 25, "image_size": 32},
-        **{"torch": torch.__version__, "arms": {"lectured": arm}},
+        **{"torch": torch.__version__, "arms": {"lectured": arm}, "experiments": ladder},
     }
 
 

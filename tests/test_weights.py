@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from small_data import Trap, contents, refusal, sha256, write
 from torchvision import models
 
 from helpers.datasets import weights
+from helpers.transfer import load_backbone
 
 STATE = {"conv1.weight": torch.arange(108.0).reshape(4, 3, 3, 3), "bn1.num_batches_tracked": torch.tensor(7)}
 
@@ -27,12 +29,10 @@ def right(pretrained) -> bool:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(home) -> Path:
     """`weights/` of an empty data folder, without network."""
-    monkeypatch.setenv("LECTURE_DATA", str(tmp_path))
-    monkeypatch.setenv("LECTURE_OFFLINE", "1")
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
+    (home / "weights").mkdir()
+    return home / "weights"
 
 
 @pytest.fixture
@@ -94,3 +94,21 @@ def test_a_malicious_pickle_of_the_right_name_does_not_run(tmp_path, folder, pub
     with contextlib.suppress(RuntimeError):  # a bare pickle is no file of torch's, but has run by then
         torch.load(io.BytesIO(content), weights_only=False)
     assert trap.exists()  # it was a real trap
+
+
+def test_the_projects_own_weights_come_with_it_and_fit_all_but_the_head(home):
+    pretrained = weights.tiny_imagenet_resnet18()
+    model = models.resnet18(num_classes=10)
+    loaded = load_backbone(model, pretrained.state)
+    assert (len(loaded.loaded), loaded.missing, loaded.unexpected) == (120, ("fc.weight", "fc.bias"), {})
+    published = re.findall(r"[0-9a-f]{64}", (weights.OWN_FOLDER / "README.md").read_text())
+    assert published == [weights.OWN_CHECKSUM]
+    assert all(t.dtype in (torch.float32, torch.int64) and t.isfinite().all() for t in pretrained.state.values())
+
+
+def test_altered_or_missing_weights_of_the_project_are_not_used(folder, monkeypatch):
+    write(folder, {weights.OWN_FILE: b"not the weights"})
+    assert "was changed (SHA-256) and not used" in refusal(weights.tiny_imagenet_resnet18)
+    (folder / weights.OWN_FILE).unlink()
+    monkeypatch.setattr(weights, "OWN_FOLDER", folder)
+    assert f"{weights.OWN_FILE} is not in {folder}" in refusal(weights.tiny_imagenet_resnet18)

@@ -16,8 +16,8 @@ from helpers.datasets.samples import digits
 from helpers.datasets.shapes import shapes
 from helpers.datasets.sources import find_cifar10, find_mnist, load_cifar10, load_mnist
 
-__all__ = ["Batches", "DataError", "ImageSet", "RandomAffine", "RandomFlip", "digits", "find_cifar10", "find_mnist"]
-__all__ += ["load_cifar10", "load_image_folder", "load_mnist", "shapes", "split"]
+__all__ = ["Batches", "DataError", "ImageSet", "RandomAffine", "RandomCrop", "RandomFlip", "digits", "find_cifar10"]
+__all__ += ["find_mnist", "load_cifar10", "load_image_folder", "load_mnist", "shapes", "split"]
 
 
 def split(dataset: ImageSet, first: int, second: int, seed: int | None = None) -> tuple[ImageSet, ImageSet]:
@@ -73,6 +73,24 @@ class RandomFlip:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
         return torch.where(flipped, images.flip(-1), images)
+
+
+class RandomCrop:
+    """Shift every image of a batch by up to `shift` pixels each way, edges mirrored. Takes and returns (B, C, H, W)."""
+
+    def __init__(self, shift: int):
+        self.shift = shift
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        rows, columns = (self.places(len(images), side, images.device) for side in images.shape[2:])
+        each = torch.arange(len(images), device=images.device)[:, None, None]
+        return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def places(self, count: int, side: int, device: torch.device) -> torch.Tensor:
+        """For each image where its rows, or columns, are taken from: (B, side)."""
+        shifts = torch.randint(-self.shift, self.shift + 1, (count, 1), device=device)
+        places = (shifts + torch.arange(side, device=device)).abs()  # -1, -2 … are 1, 2 …
+        return side - 1 - (side - 1 - places).abs()  # and the same at the other edge
 
 
 class RandomAffine:

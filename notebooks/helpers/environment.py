@@ -18,8 +18,9 @@ from helpers.keeping.outoforder import name_missing_sections
 PROFILES = {
     "quick": "embedded sample data, tiny budget, no network",
     "laptop": "real data, a budget for a CPU within about 15 minutes",
+    "evening": "all images and epochs, at a size that two CPU cores manage within 2.5 hours, a GPU in minutes",
     "lecture": "the lecture's own settings: all images, its image size, batch and epochs",
-    "auto": "lecture on CUDA where that takes at most an hour, else laptop; quick when the real data cannot be had",
+    "auto": "on CUDA lecture, or evening where that takes over an hour; else laptop; quick without the real data",
 }
 LONG = 3600  # seconds: work that nobody asked for must not take longer
 
@@ -29,7 +30,7 @@ class Run:
     """What one execution of a lecture runs on. Made by `start_run`."""
 
     lecture: str  # the notebook's file name without .ipynb
-    profile: str  # "quick", "laptop" or "lecture"
+    profile: str  # "quick", "laptop", "evening" or "lecture"
     reason: str  # why this profile
     device: torch.device
     device_name: str  # for people: the processor's or the card's name, or why CUDA is not used
@@ -104,7 +105,7 @@ def choose_profile(requested: str, cuda: bool, find_data: Callable, seconds: flo
     if not cuda:
         return "laptop", "auto, no CUDA device is at hand"
     if seconds > LONG:
-        return "laptop", f"auto; lecture would take about {clock(seconds)} here: set LECTURE_PROFILE=lecture for it"
+        return "evening", f"auto; lecture would take about {clock(seconds)} here: set LECTURE_PROFILE=lecture for it"
     return "lecture", "auto, a CUDA device is at hand"
 
 

@@ -35,20 +35,23 @@ def arm_record(model: nn.Module, image_shape: Shape, batch_size: int, history, s
     record = {"parameters": count_parameters(model), "trained_parameters": count_parameters(model, trained_only=True)}
     record |= {"macs": sum(layer.macs for layer in layer_table(model, image_shape))}
     record |= {"activation_bytes": saved_activation_bytes(model, image_shape)}
-    record |= {"batch_size": batch_size, "epochs": len(history), **{name: getattr(history, name) for name in lists}}
+    record |= {"image_size": image_shape[-1], "batch_size": batch_size, "epochs": len(history)}
+    record |= {name: getattr(history, name) for name in lists}
     record |= {"images_per_second": statistics.median(history.images_per_second)}
     return record if seeds is None else {**record, "seeds": seeds}
 
 
-def save_results(run, train_set, test_set, image_size: int, arms: dict[str, dict], pretrained: str = "") -> Path:
+def save_results(run, train_set, test_set, image_size: int, arms: dict, pretrained="", experiments=None) -> Path:
     """Write `<lecture>.json` of an `environment.Run` on two `data.ImageSet`s into LECTURE_RESULTS. Returns the path.
 
-    `image_size`: the side in pixels that the network sees; `pretrained`: what its weights had learned. Raises OSError.
+    `image_size`: the side in pixels that the network sees; `pretrained`: what its weights had learned; `experiments`:
+    what else was measured, {name: values}, each with its own settings. Raises OSError.
     """
     dataset = {"name": train_set.name, "source": train_set.source, "train": len(train_set), "test": len(test_set)}
     content = {"lecture": run.lecture, "profile": run.profile, "dataset": {**dataset, "image_size": image_size}}
     content |= {"device": f"{run.device.type}: {run.device_name}", "threads": run.threads, "torch": torch.__version__}
     content |= {"seed": run.seed, **({"pretrained": pretrained} if pretrained else {}), "arms": arms}
+    content |= {"experiments": experiments} if experiments else {}
     path = environ.folder(*OWN) / f"{run.lecture}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from helpers.datasets.weights import IMAGENET_MEAN, IMAGENET_STD, Pretrained, find_imagenet_resnet18, imagenet_resnet18  # noqa: F401
-from helpers.keeping.checks import check_optimizer  # noqa: F401, for the lectures, as the line before
+from helpers.datasets.weights import Pretrained, find_imagenet_resnet18, imagenet_resnet18, tiny_imagenet_resnet18
+from helpers.keeping.checks import check_optimizer
 from helpers.keeping.messages import first
 
+__all__ = ["Loaded", "Pretrained", "check_optimizer", "find_imagenet_resnet18", "freeze", "imagenet_resnet18"]
+__all__ += ["load_backbone", "tiny_imagenet_resnet18"]
 BATCH_COUNT = ".num_batches_tracked"  # batch norm's count of batches; files made before torch 0.4.1 have none
 
 

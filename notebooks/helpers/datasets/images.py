@@ -35,17 +35,6 @@ class ImageSet:
         """The images at `indices` (a slice, or an int64 tensor), as a set of its own."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
-    def only(self, classes: list[str]) -> "ImageSet":
-        """The images of these classes, labelled 0, 1, … in the order given. ValueError for one that is not there."""
-        unknown = [name for name in classes if name not in self.classes]
-        if unknown:
-            raise ValueError(f"{self.name} has no class {unknown[0]!r}. Its classes: {', '.join(self.classes)}.")
-        new_label = torch.full((len(self.classes),), -1)
-        new_label[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
-        labels = new_label.to(self.labels.device)[self.labels]
-        part = f"{self.name}, {len(classes)} of {len(self.classes)} classes"
-        return replace(self, images=self.images[labels >= 0], labels=labels[labels >= 0], classes=classes, name=part)
-
     def resized(self, size: int) -> "ImageSet":
         """The same set with images (N, C, size, size), bilinear with antialiasing as torchvision's `Resize`."""
         return replace(self, images=v2.functional.resize(self.images, [size, size]))

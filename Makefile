@@ -82,11 +82,13 @@ check: $(READY)
 	$(PYTHON) -m ruff format --check .
 
 # ROWS=lenet,resnet18 runs only these; PEERS=1 adds Lightning and fastai; DOCS=1 puts the tables into docs/speed.md.
+# ROWS=time_to: how long until a network has learned (docs/records.md); hours on two cores, so only when asked for.
 bench: $(READY)
 	$(if $(PEERS),python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target build/peers \
 	  -r tests/benchmarks/requirements-peers.txt)
-	$(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	  $(if $(PEERS),--peers) $(if $(DOCS),--readme)
+	$(if $(filter time_to,$(ROWS)),$(PYTHON) tests/benchmarks/time_to.py,\
+	  $(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(PEERS),--peers) $(if $(DOCS),--readme))
 
 soak: export FUZZ_EXAMPLES := 2000
 soak: $(READY)

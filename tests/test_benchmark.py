@@ -3,7 +3,8 @@
 import multiprocessing
 
 import pytest
-from benchmarks import bench, growth, rows
+import torch
+from benchmarks import bench, growth, rows, speedrun
 from benchmarks.work import Job
 
 
@@ -84,3 +85,11 @@ def test_peers_are_named_only_on_request():
     assert "fastai" not in bench.sides_of("lenet", "cpu", peers=False)
     sides = bench.sides_of("resnet18", "cpu", peers=True)
     assert "fastai" in sides and sides[-2:] == ["ours", "peak"]
+
+
+def test_the_speedruns_first_layer_whitens_the_patches():
+    images = torch.randn(50, 1, 16, 16).repeat(1, 3, 1, 1) + 0.3 * torch.randn(50, 3, 16, 16)
+    layer = torch.nn.Conv2d(3, 24, 2)
+    speedrun.whiten(layer, images)
+    maps = layer(images)[:, :12].transpose(0, 1).flatten(1)  # (12, patches)
+    assert torch.allclose(maps @ maps.T / maps.shape[1], torch.eye(12), atol=0.02)

@@ -123,7 +123,7 @@ def train(options: argparse.Namespace, sets: tuple, plan) -> tuple[nn.Module, fl
     model = Network(options.widths, train_images[:5000], changes).to(memory_format=torch.channels_last)
     shifts = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    groups = [{"params": shifts, "lr": options.peak * 64 / 4, "weight_decay": 0}, {"params": weights}]
+    groups = [{"params": shifts, "lr": 64 * options.peak, "weight_decay": 0}, {"params": weights}]
     optimizer = torch.optim.SGD(groups, options.peak, MOMENTUM, weight_decay=2e-6, nesterov=True, fused=True)
     per_epoch = len(train_images) // options.batch
     total, step = options.epochs * per_epoch, 0

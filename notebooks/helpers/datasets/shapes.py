@@ -8,7 +8,6 @@ from helpers.datasets.images import ImageSet
 
 NAME = "sample shapes (not CIFAR-10)"
 SIDE, FINE = 32, 96  # pixels of a picture, and while it is drawn: the mean of 3 × 3 gives smooth edges
-STEPS = np.linspace(-1, 1, SIDE)
 GREY = np.array([0.3, 0.59, 0.11])  # how bright red, green and blue look
 THINGS = {  # corners x, y, x, y, … within −1 … 1, y downwards
     "arrow": (1, 0, .1, -.7, .1, -.25, -.95, -.25, -.95, .25, .1, .25, .1, .7),
@@ -38,26 +37,27 @@ def shapes(train: int = 3000, test: int = 1000, seed: int = 0) -> tuple[ImageSet
 
 def _drawn(count: int, seed: int, part: int) -> ImageSet:
     rng = np.random.Generator(np.random.PCG64([seed, part]))
-    pictures = np.stack([_picture(THINGS[CLASSES[i % len(CLASSES)]], rng) for i in range(count)])
+    pictures = np.stack([_picture(i % len(CLASSES), rng) for i in range(count)])
     images, labels = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), torch.arange(count) % len(CLASSES)
     return ImageSet(images, labels, list(CLASSES), NAME, f"drawn by helpers.datasets.shapes with seed {seed}")
 
 
-def _picture(corners: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 (32, 32, 3): a thing, turned by up to 30°, on a ground that is darker or lighter; noise."""
-    dark = rng.uniform(0.15, 0.4)
-    ground, thing = (_colour(level, rng) for level in rng.permutation([dark, dark + rng.uniform(0.3, 0.5)]))
+def _picture(label: int, rng: np.random.Generator) -> np.ndarray:
+    """One picture, uint8 (32, 32, 3): a thing, turned by up to 30°, often of its own hue, on a ground; light, noise."""
+    levels = rng.permutation(rng.uniform(0.15, 0.4) + np.array([0, rng.uniform(0.3, 0.5)]))
+    hue = 0.25 * np.cos(2 * np.pi * ((label - 6) / len(CLASSES) - np.arange(3) / 3))  # the heart's is red
+    ground, thing = _colour(levels[0], 0, rng), _colour(levels[1], hue, rng)
     size, angle = rng.uniform(0.55, 0.85), rng.uniform(-0.52, 0.52)
     turn = size * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    pixels = (1 + rng.uniform(size - 1, 1 - size, 2) + np.reshape(corners, (-1, 2)) @ turn) * FINE / 2
+    pixels = (1 + rng.uniform(size - 1, 1 - size, 2) + np.reshape(THINGS[CLASSES[label]], (-1, 2)) @ turn) * FINE / 2
     canvas = Image.new("RGB", (FINE, FINE), ground)
     ImageDraw.Draw(canvas).polygon(pixels.ravel().tolist(), thing)
-    down, right = 1 + rng.uniform(-0.2, 0.2, (2, 1)) * STEPS  # light from one side
+    down, right = 1 + rng.uniform(-0.2, 0.2, (2, 1)) * np.linspace(-1, 1, SIDE)  # light from one side
     lit = np.asarray(canvas.reduce(FINE // SIDE)) * np.outer(down, right)[..., None]
     return (lit + rng.normal(0, 12, (SIDE, SIDE, 3))).clip(0, 255).astype(np.uint8)
 
 
-def _colour(brightness: float, rng: np.random.Generator) -> tuple[int, ...]:
-    """A random colour of this brightness, 0 … 1."""
-    tint = rng.uniform(-0.3, 0.3, 3)
+def _colour(brightness: float, hue: np.ndarray | float, rng: np.random.Generator) -> tuple[int, ...]:
+    """A random colour of about this hue and of this brightness, 0 … 1."""
+    tint = hue + rng.uniform(-0.25, 0.25, 3)
     return tuple(min(max(int(value), 0), 255) for value in (255 * (brightness + tint - tint @ GREY)).tolist())

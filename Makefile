@@ -75,6 +75,7 @@ slides: $(READY)
 	@echo "Open build/slides/*.slides.html in a browser; S opens the speaker notes."
 
 pretrain: $(READY)
+	$(PYTHON) data/weights/lenet.py
 	$(PYTHON) data/weights/pretrain.py $(and $(STOP_AFTER),--stop-after $(STOP_AFTER))
 
 check: $(READY)

@@ -14,7 +14,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides pretrain check bench soak clean
+.PHONY: help lectures test lab outputs scoreboard slides browser pretrain check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -24,6 +24,7 @@ help:
 	@echo "make scoreboard write the table of results into docs/results.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
 	@echo "make pretrain   train data/weights anew on Tiny ImageNet into build/weights/, in parts  (STOP_AFTER=20)"
+	@echo "make browser    decks and the live network tried in a real browser (Chromium and playwright)"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      ours against 2018-style and today's loops, side by side, 20 minutes  (ROWS=lenet for one row)"
 	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
@@ -50,6 +51,7 @@ lectures: export LECTURE_RESULTS := $(CURDIR)/build/lectures/results
 lectures: $(READY)
 	$(EXECUTE) --to notebook --output-dir build/lectures $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir build/lectures $(patsubst notebooks/%,build/lectures/%,$(NOTEBOOKS))
+	$(PYTHON) slides/finish.py $(patsubst notebooks/%.ipynb,build/lectures/%.html,$(NOTEBOOKS))
 	@echo "Executed notebooks, HTML and results: build/lectures/"
 
 # A notebook's cells stay together in one worker (loadfile); each worker computes with one thread (conftest.py).
@@ -68,15 +70,27 @@ outputs: $(READY)
 scoreboard: $(READY)
 	cd notebooks && $(PYTHON) -m helpers.results ../docs/results.md
 
-slides: $(READY)
+# Decks that are complete without network: reveal.js is laid beside them.
+PAGES = build/pages-tools
+$(PAGES)/.installed: $(READY) slides/requirements.txt
+	python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target $(PAGES) -r slides/requirements.txt
+	touch $@
+
+slides: $(PAGES)/.installed
 	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
-	  --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1200 --output-dir build/slides $(NOTEBOOKS)
-	@echo "Open build/slides/*.slides.html in a browser; S opens the speaker notes."
+	  --SlidesExporter.reveal_url_prefix=reveal --SlidesExporter.reveal_theme=white --output-dir build/slides $(NOTEBOOKS)
+	mkdir -p build/slides/reveal && cp -r $(PAGES)/sphinx_revealjs/_static/revealjs/* build/slides/reveal/
+	$(PYTHON) slides/finish.py build/slides/*.slides.html
+	@echo "Open build/slides/index.html in a browser; S opens the speaker notes."
 
 pretrain: $(READY)
 	$(PYTHON) data/weights/lenet.py
 	$(PYTHON) data/weights/pretrain.py $(and $(STOP_AFTER),--stop-after $(STOP_AFTER))
+
+# Needs a Chromium and playwright (pip install playwright); without them the tests are skipped and say so.
+browser: slides
+	$(PYTHON) -m pytest tests/browser
 
 check: $(READY)
 	$(PYTHON) -m ruff check .

@@ -1,10 +1,4 @@
-"""The live LeNet in a real browser: its numbers are PyTorch's, a stroke is answered, nothing leaves the page.
-
-Needs a Chromium (`CHROMIUM` names it where it is not called so) and `pip install playwright`; else it is skipped.
-"""
-
-import os
-import shutil
+"""The live LeNet in a real browser: its numbers are PyTorch's, a stroke is answered, nothing leaves the page."""
 
 import pytest
 import torch
@@ -14,12 +8,9 @@ from benchmarks.work import LeNet
 from helpers.data import digits
 from helpers.pages.live import live_lenet
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-MEAN, STD = 0.1307, 0.3081
+from .conftest import CHROMIUM, playwright
 
-if CHROMIUM is None:
-    pytest.skip("no Chromium here", allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api")
+MEAN, STD = 0.1307, 0.3081
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from helpers import plots
+from helpers.pages.alternative import describe
 from helpers.training import History, Score
 
 plt.switch_backend("agg")
@@ -46,3 +47,15 @@ def test_curves_show_the_history_in_the_arms_colour():
     alone = losses.lines[0].get_color()
     both = plots.show_curves({"lectured": history, "improved": history}, "sample").axes[0].lines
     assert [line.get_color() == alone for line in both] == [False, False, True, True]
+
+
+def test_a_figure_is_described_by_its_own_words():
+    figure = plots.show_confusion(torch.tensor([[9, 1], [0, 8]]), ["cat", "dog"], "counts")
+    assert describe(figure).startswith("2 panels. counts, true against predicted; mistakes (images)")
+    history = History()
+    history.append(Score(1.0, 0.1), Score(2.0, 0.2), seconds=1.0, images_per_second=1.0)
+    said = describe(plots.show_curves({"lectured": history}, "LeNet,\nsample"))
+    assert said == (
+        "LeNet, sample. 2 panels. loss (nats per image) against epoch, lines: lectured, test, lectured, train; "
+        "accuracy against epoch."
+    )

@@ -9,6 +9,8 @@ from IPython import display, get_ipython
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from helpers.pages.alternative import add_to_figures
+
 # Okabe and Ito's palette: told apart by people with any kind of colour blindness, and in grey print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 ARMS = ["lectured", "improved", "resnet18", "scratch", "fine_tuned", "head_only"]
@@ -23,6 +25,7 @@ def use_style() -> None:
     plt.rc("axes", grid=True, prop_cycle=plt.cycler(color=COLOURS))
     plt.rc("grid", alpha=0.3)
     plt.rc("image", interpolation="nearest")
+    add_to_figures()
 
 
 def show_images(images: torch.Tensor, titles: list[str], title: str, columns: int = 10) -> Figure:
@@ -62,18 +65,13 @@ def show_curves(histories: dict, title: str) -> Figure:
 
 def live_curves(name: str, title: str):
     """For `fit(on_epoch_end=…)`: curves of the run called `name` that are redrawn in place after every epoch."""
-    handle = None
+    shown = []
 
     def redraw(history) -> None:
-        nonlocal handle
-        if get_ipython() is None:
-            return
-        figure = show_curves({name: history}, title)
-        if handle is None:
-            handle = display.display(figure, display_id=True)
-        else:
-            handle.update(figure)
-        plt.close(figure)
+        if get_ipython() is not None:
+            figure = show_curves({name: history}, title)
+            display.display(figure, display_id=f"{name}, {title}", update=bool(shown))
+            shown.append(plt.close(figure))
 
     return redraw
 

@@ -22,7 +22,7 @@ def model() -> LeNet:
 @pytest.fixture
 def page(model, tmp_path):
     """The page at laptop size; whatever it complains of or asks for from outside is kept in `page.complaints`."""
-    content = live_lenet(model, digits()[1], MEAN, STD).data
+    content = live_lenet(digits()[1], model.state_dict(), MEAN, STD).data
     assert len(content.encode()) <= 350_000
     (tmp_path / "live.html").write_text(f"<!doctype html><meta charset=utf-8>{content}", encoding="utf-8")
     with playwright.sync_playwright() as engine:

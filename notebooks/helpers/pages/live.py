@@ -1,44 +1,65 @@
 """A trained LeNet alive in the page, without kernel or network: draw a digit, and every map follows."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
+import safetensors.torch
 import torch
+import torch.nn.functional as F
 from IPython.display import HTML
+from torch import Tensor
 
 from helpers.datasets.images import ImageSet
+from helpers.datasets.weights import OWN_FOLDER, verified
 
+LENET_FILE = "lenet-mnist.safetensors"  # made by data/weights/lenet.py; its card: README.md there
+LENET_CHECKSUM = ""
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, 0 … 1: how the images of that LeNet were normalized
 PARTS = "weight", "bias"
 TEMPLATE = Path(__file__).with_name("lenet.html")
 SHAPES = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "fc3": (10, 84)}
 
 
-def live_lenet(model: torch.nn.Module, test_set: ImageSet, mean: float, std: float, digits: int = 10) -> HTML:
+def trained_lenet() -> dict[str, Tensor]:
+    """The state dict of the LeNet that comes with the project, trained on MNIST. Raises OSError."""
+    return safetensors.torch.load(verified(OWN_FOLDER / LENET_FILE, LENET_CHECKSUM))
+
+
+def lenet_steps(state: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+    """What each layer of LeNet makes of normalized images (B, 1, 32, 32), by the layer's name; last the logits."""
+    steps = {"image": images, "conv1": F.relu(F.conv2d(images, state["conv1.weight"], state["conv1.bias"]))}
+    steps["pool1"] = F.max_pool2d(steps["conv1"], 2)
+    steps["conv2"] = F.relu(F.conv2d(steps["pool1"], state["conv2.weight"], state["conv2.bias"]))
+    steps["pool2"] = F.max_pool2d(steps["conv2"], 2)
+    steps["fc1"] = F.relu(F.linear(steps["pool2"].flatten(1), state["fc1.weight"], state["fc1.bias"]))
+    steps["fc2"] = F.relu(F.linear(steps["fc1"], state["fc2.weight"], state["fc2.bias"]))
+    return steps | {"logits": F.linear(steps["fc2"], state["fc3.weight"], state["fc3.bias"])}
+
+
+def live_lenet(test_set: ImageSet, state: Mapping[str, Tensor] | None = None, mean=MEAN, std=STD, digits=10) -> HTML:
     """The page for a LeNet that takes 28×28 digits, padded to 32×32 and normalized with `mean` and `std` (of 0 … 1).
 
-    It holds the weights and up to `digits` test digits that the network gets wrong. ValueError for another network.
+    Without a `state` dict of your own it is the LeNet that comes with the project. The page holds the weights and up to
+    `digits` digits of the test set that the network gets wrong. ValueError for another network.
     """
-    state = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().float().cpu() for name, tensor in (state or trained_lenet()).items()}
     expected = {f"{name}.{part}": s if part == "weight" else s[:1] for name, s in SHAPES.items() for part in PARTS}
     if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected:
         raise ValueError(f"This is not LeNet with {', '.join(SHAPES)}: the page holds no other network.")
     weights = torch.cat([state[name].flatten() for name in expected]).numpy().astype("<f4").tobytes()
-    filled = {"WEIGHTS": encoded(weights), "MEAN_": str(mean), "STD_": str(std), "ID": f"lenet-{uuid4().hex[:8]}"}
-    filled["WRONG"] = str([list(pair) for pair in mistakes(model, test_set, mean, std)[:digits]]).replace("'", '"')
-    page = TEMPLATE.read_text(encoding="utf-8")
-    for name in ("MEAN_", "STD_", "WRONG", "ID", "WEIGHTS"):  # the weights last: no text of theirs is replaced
-        page = page.replace(name, filled[name])
-    return HTML(page)
+    wrong = [list(pair) for pair in mistakes(state, test_set, mean, std)[:digits]]
+    page = TEMPLATE.read_text(encoding="utf-8").replace("ID", f"lenet-{uuid4().hex[:8]}")
+    page = page.replace("MEAN_", str(mean)).replace("STD_", str(std)).replace("WRONG", str(wrong).replace("'", '"'))
+    return HTML(page.replace("WEIGHTS", encoded(weights)))  # last: nothing in it is replaced
 
 
-@torch.inference_mode()
-def mistakes(model: torch.nn.Module, test_set: ImageSet, mean: float, std: float) -> list[tuple[str, int]]:
+def mistakes(state: Mapping[str, Tensor], test_set: ImageSet, mean: float, std: float) -> list[tuple[str, int]]:
     """Test digits that the network gets wrong as 16 grey levels: packed two pixels a byte, and their labels."""
     levels = (test_set.images.cpu().float() / 17).round()  # (N, 1, 28, 28), 0 … 15
-    pixels = torch.nn.functional.pad(levels * 17 / 255, [2] * 4)
-    device = next(model.parameters()).device
-    answers = [model(part.to(device)).argmax(dim=1).cpu() for part in ((pixels - mean) / std).split(1000)]
+    pixels = (F.pad(levels * 17 / 255, [2] * 4) - mean) / std
+    answers = [lenet_steps(state, part)["logits"].argmax(dim=1) for part in pixels.split(1000)]
     wrong = (torch.cat(answers) != test_set.labels.cpu()).nonzero().flatten()
     packed = levels[wrong].flatten(1).to(torch.uint8).reshape(len(wrong), 392, 2)
     packed = packed[..., 0] * 16 + packed[..., 1]

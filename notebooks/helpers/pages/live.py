@@ -15,7 +15,7 @@ from helpers.datasets.images import ImageSet
 from helpers.datasets.weights import OWN_FOLDER, verified
 
 LENET_FILE = "lenet-mnist.safetensors"  # made by data/weights/lenet.py; its card: README.md there
-LENET_CHECKSUM = ""
+LENET_CHECKSUM = "c870a6875231911c1100c7f777a034309fbd2bf4dfa2e0ee9c2417f836589aca"
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, 0 … 1: how the images of that LeNet were normalized
 PARTS = "weight", "bias"
 TEMPLATE = Path(__file__).with_name("lenet.html")

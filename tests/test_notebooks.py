@@ -86,3 +86,10 @@ def test_the_table_of_results_is_that_of_the_committed_runs():
     block = document.split(results.BEGIN)[1].split(results.END)[0]
     table = results.scoreboard(results.committed_results)
     assert block.strip() == f"```text\n{table}\n```", "run `make scoreboard`"
+
+
+def test_every_figure_has_alternative_text(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 20, cell.id

@@ -51,7 +51,7 @@ lectures: export LECTURE_RESULTS := $(CURDIR)/build/lectures/results
 lectures: $(READY)
 	$(EXECUTE) --to notebook --output-dir build/lectures $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir build/lectures $(patsubst notebooks/%,build/lectures/%,$(NOTEBOOKS))
-	$(PYTHON) slides/finish.py $(patsubst notebooks/%.ipynb,build/lectures/%.html,$(NOTEBOOKS))
+	$(PYTHON) publishing/finish.py $(patsubst notebooks/%.ipynb,build/lectures/%.html,$(NOTEBOOKS))
 	@echo "Executed notebooks, HTML and results: build/lectures/"
 
 # A notebook's cells stay together in one worker (loadfile); each worker computes with one thread (conftest.py).
@@ -72,16 +72,16 @@ scoreboard: $(READY)
 
 # Decks that are complete without network: reveal.js is laid beside them.
 PAGES = build/pages-tools
-$(PAGES)/.installed: $(READY) slides/requirements.txt
-	python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target $(PAGES) -r slides/requirements.txt
+$(PAGES)/.installed: $(READY) publishing/requirements.txt
+	python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target $(PAGES) -r publishing/requirements.txt
 	touch $@
 
 slides: $(PAGES)/.installed
-	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=. \
+	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=publishing \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
 	  --SlidesExporter.reveal_url_prefix=reveal --SlidesExporter.reveal_theme=white --output-dir build/slides $(NOTEBOOKS)
 	mkdir -p build/slides/reveal && cp -r $(PAGES)/sphinx_revealjs/_static/revealjs/* build/slides/reveal/
-	$(PYTHON) slides/finish.py build/slides/*.slides.html
+	$(PYTHON) publishing/finish.py build/slides/*.slides.html
 	@echo "Open build/slides/index.html in a browser; S opens the speaker notes."
 
 pretrain: $(READY)

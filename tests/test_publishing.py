@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-PATH = Path(__file__).parents[1] / "slides" / "finish.py"
+PATH = Path(__file__).parents[1] / "publishing" / "finish.py"
 SPEC = importlib.util.spec_from_file_location("finish", PATH)
 finish = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(finish)

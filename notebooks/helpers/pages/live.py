@@ -1,9 +1,8 @@
 """A trained LeNet alive in the page, without kernel or network: draw a digit, and every map follows."""
 
 import base64
+import json
 from collections.abc import Mapping
-from pathlib import Path
-from uuid import uuid4
 
 import safetensors.torch
 import torch
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from helpers.datasets.images import ImageSet
 from helpers.datasets.weights import OWN_FOLDER, verified
+from helpers.pages import filled
 
 LENET_FILE = "lenet-mnist.safetensors"  # made by data/weights/lenet.py; its card: README.md there
 LENET_CHECKSUM = "c870a6875231911c1100c7f777a034309fbd2bf4dfa2e0ee9c2417f836589aca"
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, 0 … 1: how the images of that LeNet were normalized
 PARTS = "weight", "bias"
-TEMPLATE = Path(__file__).with_name("lenet.html")
 SHAPES = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "fc3": (10, 84)}
 
 
@@ -49,10 +48,8 @@ def live_lenet(test_set: ImageSet, state: Mapping[str, Tensor] | None = None, me
     if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected:
         raise ValueError(f"This is not LeNet with {', '.join(SHAPES)}: the page holds no other network.")
     weights = torch.cat([state[name].flatten() for name in expected]).numpy().astype("<f4").tobytes()
-    wrong = [list(pair) for pair in mistakes(state, test_set, mean, std)[:digits]]
-    page = TEMPLATE.read_text(encoding="utf-8").replace("ID", f"lenet-{uuid4().hex[:8]}")
-    page = page.replace("MEAN_", str(mean)).replace("STD_", str(std)).replace("WRONG", str(wrong).replace("'", '"'))
-    return HTML(page.replace("WEIGHTS", encoded(weights)))  # last: nothing in it is replaced
+    wrong = mistakes(state, test_set, mean, std)[:digits]
+    return HTML(filled("lenet.html", MEAN=mean, STD=std, WRONG=json.dumps(wrong), WEIGHTS=encoded(weights)))
 
 
 def mistakes(state: Mapping[str, Tensor], test_set: ImageSet, mean: float, std: float) -> list[tuple[str, int]]:

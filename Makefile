@@ -14,7 +14,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides browser pretrain check bench soak clean
+.PHONY: help lectures test lab outputs scoreboard slides browser student solutions zip publish pretrain check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -23,6 +23,10 @@ help:
 	@echo "make outputs    run the notebooks in place, for committing their outputs  (LECTURE_PROFILE=lecture)"
 	@echo "make scoreboard write the table of results into docs/results.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
+	@echo "make student    the lectures without solutions and predicted outputs into build/student/, ready to hand out"
+	@echo "make solutions  the same with both into build/solutions/"
+	@echo "make zip        the student edition as one archive, build/lectures.zip"
+	@echo "make publish    write REPO=https://github.com/owner/name into README and lectures, with links to run them"
 	@echo "make pretrain   train data/weights anew on Tiny ImageNet into build/weights/, in parts  (STOP_AFTER=20)"
 	@echo "make browser    decks and the live network tried in a real browser (Chromium and playwright)"
 	@echo "make check      ruff: lint and format of code and notebooks"
@@ -83,6 +87,25 @@ slides: $(PAGES)/.installed
 	mkdir -p build/slides/reveal && cp -r $(PAGES)/sphinx_revealjs/_static/revealjs/* build/slides/reveal/
 	$(PYTHON) publishing/finish.py build/slides/*.slides.html
 	@echo "Open build/slides/index.html in a browser; S opens the speaker notes."
+
+# Editions by the tags of the cells (docs/contributing.md), each complete in a folder laid out like this one.
+WITHOUT = --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=assert
+student: WITHOUT += --TagRemovePreprocessor.remove_cell_tags=solution --TagRemovePreprocessor.remove_all_outputs_tags=answer
+student solutions: $(READY)
+	rm -rf build/$@ && mkdir -p build/$@
+	$(NBCONVERT) --to notebook $(WITHOUT) --output-dir build/$@/notebooks $(NOTEBOOKS)
+	tar -cf - --exclude=__pycache__ notebooks/helpers notebooks/results data/README.md data/weights/README.md \
+	  data/weights/*.safetensors requirements.txt constraints.txt LICENSE | tar -xf - -C build/$@
+	cp publishing/edition.md build/$@/README.md
+	@echo "Open the lectures in build/$@/notebooks/; the folder can be handed out as it is."
+
+zip: student
+	rm -f build/lectures.zip
+	cd build && $(PYTHON) -m zipfile -c lectures.zip student/
+	@echo "For a learning platform: build/lectures.zip"
+
+publish: $(READY)
+	$(PYTHON) publishing/publish.py $(if $(REPO),"$(REPO)")
 
 pretrain: $(READY)
 	$(PYTHON) data/weights/lenet.py

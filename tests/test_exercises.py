@@ -198,7 +198,10 @@ def test_exercises_have_difficulty_minutes_and_hints(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_cell_of_the_student_edition_needs_one_that_was_removed(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
-    removed = {"solution", "assert"}
+    makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
+    settings = " ".join(re.findall("^(?:student: )?WITHOUT .*$", makefile, re.M))
+    removed = {*re.findall(r"remove_cell_tags=(\w+)", settings)}
+    assert removed == {"solution", "assert"} and "remove_all_outputs_tags=answer" in settings
     assert all(
         removed & {*tags(cell)} for cell in notebook.cells if cell.cell_type == "markdown" and "answer" in tags(cell)
     )

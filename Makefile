@@ -14,7 +14,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides browser student solutions zip publish pretrain check bench soak clean
+.PHONY: help lectures test lab outputs scoreboard slides present browser student solutions zip publish pretrain check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make outputs    run the notebooks in place, for committing their outputs  (LECTURE_PROFILE=lecture)"
 	@echo "make scoreboard write the table of results into docs/results.md (make outputs does it too)"
 	@echo "make slides     reveal.js decks into build/slides/"
+	@echo "make present    a lecture as slides whose cells run, in JupyterLab with jupyterlab-rise  (LECTURE=29)"
 	@echo "make student    the lectures without solutions and predicted outputs into build/student/, ready to hand out"
 	@echo "make solutions  the same with both into build/solutions/"
 	@echo "make zip        the student edition as one archive, build/lectures.zip"
@@ -81,12 +82,14 @@ $(PAGES)/.installed: $(READY) publishing/requirements.txt
 	touch $@
 
 slides: $(PAGES)/.installed
-	$(NBCONVERT) --to slides --template=slides --TemplateExporter.extra_template_basedirs=publishing \
-	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
-	  --SlidesExporter.reveal_url_prefix=reveal --SlidesExporter.reveal_theme=white --output-dir build/slides $(NOTEBOOKS)
+	$(PYTHON) publishing/decks.py build/slides $(NOTEBOOKS)
 	mkdir -p build/slides/reveal && cp -r $(PAGES)/sphinx_revealjs/_static/revealjs/* build/slides/reveal/
-	$(PYTHON) publishing/finish.py build/slides/*.slides.html
 	@echo "Open build/slides/index.html in a browser; S opens the speaker notes."
+
+# The lecture as a deck whose cells run: JupyterLab with jupyterlab-rise, which is installed when first asked for.
+present: $(READY)
+	$(PYTHON) -c "import jupyterlab_rise" 2>/dev/null || python3 -m pip --python $(PYTHON) install --quiet "jupyterlab-rise>=0.43,<0.44"
+	cd notebooks && $(PYTHON) -m jupyterlab $(notdir $(firstword $(NOTEBOOKS)))
 
 # Editions by the tags of the cells (docs/contributing.md), each complete in a folder laid out like this one.
 WITHOUT = --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=assert

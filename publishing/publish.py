@@ -47,7 +47,7 @@ def readme_paragraph(address: str, lectures: list[str]) -> str:
     first = links(address, lectures[0])
     badges = [f"[![Open in {name}]({BADGES[name]})]({link})" for name, link in first.items()]
     each = [
-        f"{name} " + " ".join(f"[{lecture[:2]}]({links(address, lecture)[name]})" for lecture in lectures)
+        f"{name}: " + " ".join(f"[{lecture[:2]}]({links(address, lecture)[name]})" for lecture in lectures)
         for name in first
     ]
     return " ".join(badges) + "\nThe lectures on " + " · ".join(each) if first else ""

@@ -94,6 +94,8 @@ present: $(READY)
 # Editions by the tags of the cells (docs/contributing.md), each complete in a folder laid out like this one.
 WITHOUT = --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=assert
 student: WITHOUT += --TagRemovePreprocessor.remove_cell_tags=solution --TagRemovePreprocessor.remove_all_outputs_tags=answer
+student: WITHOUT += --NotebookExporter.preprocessors=edition.WithoutSpeakerNotes
+student: export PYTHONPATH := publishing
 student solutions: $(READY)
 	rm -rf build/$@ && mkdir -p build/$@
 	$(NBCONVERT) --to notebook $(WITHOUT) --output-dir build/$@/notebooks $(NOTEBOOKS)

@@ -2,8 +2,11 @@
 
 import ast
 import inspect
-import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -195,21 +198,35 @@ def test_exercises_have_difficulty_minutes_and_hints(path):
         assert len(lines) <= 16, check.id
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_cell_of_the_student_edition_needs_one_that_was_removed(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    """The lectures as `make student` makes them, with the settings of the Makefile."""
+    folder, publishing = tmp_path_factory.mktemp("student"), FOLDER.parent / "publishing"
     makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
-    settings = " ".join(re.findall("^(?:student: )?WITHOUT .*$", makefile, re.M))
-    removed = {*re.findall(r"remove_cell_tags=(\w+)", settings)}
-    assert removed == {"solution", "assert"} and "remove_all_outputs_tags=answer" in settings
-    assert all(
-        removed & {*tags(cell)} for cell in notebook.cells if cell.cell_type == "markdown" and "answer" in tags(cell)
-    )
-    full = outoforder.sections(path)
-    notebook.cells = [cell for cell in notebook.cells if not removed & {*tags(cell)}]
-    (tmp_path / path.name).write_text(json.dumps(notebook), encoding="utf-8")
-    left = outoforder.sections(tmp_path / path.name)
-    for cell in notebook.cells:
+    settings = " ".join(re.findall(r"^(?:student: )?WITHOUT \+?= (.*)$", makefile, re.M)).split()
+    command = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--to",
+        "notebook",
+        *settings,
+        "--output-dir",
+        str(folder),
+        *NOTEBOOKS,
+    ]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(publishing)})
+    return folder
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_student_edition_gives_no_answer_and_needs_no_cell_that_was_removed(path, student):
+    everything, left = nbformat.read(path, as_version=4).cells, nbformat.read(student / path.name, as_version=4).cells
+    assert [cell.id for cell in left] == [cell.id for cell in everything if not {"solution", "assert"} & {*tags(cell)}]
+    assert not any(cell.get("outputs") or cell.cell_type == "markdown" for cell in left if "answer" in tags(cell))
+    assert not any("speaker_notes" in cell.metadata for cell in left)
+    all_names, made = outoforder.sections(path), outoforder.sections(student / path.name)
+    for cell in left:
         if cell.cell_type == "code":
-            missing = needed(compile(cell.source, cell.id, "exec")) & full.keys() - left.keys()
+            missing = needed(compile(cell.source, cell.id, "exec")) & all_names.keys() - made.keys()
             assert not missing, (cell.id, missing)

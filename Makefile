@@ -87,9 +87,13 @@ slides: $(PAGES)/.installed
 	@echo "Open build/slides/index.html in a browser; S opens the speaker notes."
 
 # The lecture as a deck whose cells run: JupyterLab with jupyterlab-rise, which is installed when first asked for.
+# Trusted, so that the outputs that live in the page do so before they are run.
 present: $(READY)
-	$(PYTHON) -c "import jupyterlab_rise" 2>/dev/null || python3 -m pip --python $(PYTHON) install --quiet "jupyterlab-rise>=0.43,<0.44"
-	cd notebooks && $(PYTHON) -m jupyterlab $(notdir $(firstword $(NOTEBOOKS)))
+	$(PYTHON) -c "import jupyterlab_rise" 2>/dev/null || \
+	  python3 -m pip --python $(PYTHON) install --quiet "jupyterlab-rise>=0.43,<0.44"
+	@echo "In JupyterLab run all cells once; Alt+R (the notebook selected, no cell being edited) shows the slides."
+	cd notebooks && $(PYTHON) -m jupyter trust $(notdir $(firstword $(NOTEBOOKS))) && \
+	  $(PYTHON) -m jupyterlab $(notdir $(firstword $(NOTEBOOKS)))
 
 # Editions by the tags of the cells (docs/contributing.md), each complete in a folder laid out like this one.
 WITHOUT = --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=assert

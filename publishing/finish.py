@@ -1,7 +1,8 @@
 """Make pages of nbconvert complete without network: formulas become MathML, which browsers draw by themselves.
 
-`python finish.py build/lectures/*.html` rewrites the files in place: TeX between dollars becomes <math>, and the
-scripts that nbconvert's pages load from elsewhere (require.js, MathJax, mermaid) go. Of decks it also writes an index.
+`python finish.py page.html …` rewrites the files in place: TeX between dollars becomes <math>, the scripts that
+nbconvert's pages load from elsewhere (require.js, MathJax, mermaid) go, an empty list of contents is filled. decks.py
+does the same for decks, and writes an index of them.
 """
 
 import html
@@ -11,13 +12,16 @@ from pathlib import Path
 
 from latex2mathml.converter import convert
 
-LEFT_ALONE = re.compile(r"(<(pre|code|script|style|svg|textarea)\b.*?</\2>)", re.DOTALL)
+LEFT_ALONE = re.compile(r"(<(pre|code|script|style|svg|textarea)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^\s$](?:[^$\n]*[^\s$])?)\$", re.DOTALL)
 FOREIGN = "|".join([
     r'<script[^>]*\bsrc="https?://[^"]*"[^>]*>\s*</script>',
     r'<script type="module">\s*import mermaid.*?</script>',
     r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->",
 ])  # fmt: skip
+
+HEADING = re.compile(r'<h([23])\b[^>]*\bid="([^"]+)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
+CONTENTS = '<nav aria-label="Contents" class="contents"></nav>'
 
 
 def with_formulas(text: str) -> str:
@@ -30,8 +34,16 @@ def with_formulas(text: str) -> str:
     return FORMULA.sub(mathml, text)
 
 
+def with_contents(page: str) -> str:
+    """The list of contents from the headings; unfolded at first where the screen has room for it beside the text."""
+    lines = [f'<li class="level{n}"><a href="#{name}">{title}</a></li>' for n, name, title in HEADING.findall(page)]
+    folded = f"<details><summary>Contents</summary><ul>{''.join(lines)}</ul></details>"
+    script = "<script>document.querySelector('.contents details').open = innerWidth > 1240</script>"
+    return page.replace(CONTENTS, CONTENTS.replace("></nav>", f">{folded}</nav>{script}"))
+
+
 def finish(page: str) -> str:
-    page = re.sub(FOREIGN, "", page, flags=re.DOTALL)
+    page = with_contents(re.sub(FOREIGN, "", page, flags=re.DOTALL))
     parts = LEFT_ALONE.split(page)  # text, what is left alone, its tag, text …
     return "".join(part if i % 3 == 1 else with_formulas(part) for i, part in enumerate(parts) if i % 3 != 2)
 
@@ -54,5 +66,3 @@ if __name__ == "__main__":
     pages = [Path(name) for name in sys.argv[1:]]
     for path in pages:
         path.write_text(finish(path.read_text(encoding="utf-8")), encoding="utf-8")
-    if decks := sorted(path for path in pages if path.name.endswith(".slides.html")):
-        (decks[0].parent / "index.html").write_text(index(decks), encoding="utf-8")

@@ -30,10 +30,10 @@ def player(frames: Sequence, labels: Sequence[str], alt: str) -> HTML:
     or a drawing (SVG). `alt` says in a sentence what is drawn. Without scripts the page shows the last frame.
     """
     pairs = [(escape(f"{alt} {label}"), escape(label), frame) for frame, label in zip(frames, labels, strict=True)]
-    stage = "".join(
-        f'<div class="frame" data-label="{label}" {"hidden" if i < len(pairs) - 1 else ""}>{picture(frame, alt)}</div>'
-        for i, (alt, label, frame) in enumerate(pairs)
-    )
+    parts = [f'<div class="frame" data-label="{label}">{picture(frame, alt)}</div>' for alt, label, frame in pairs]
+    # Where scripts may not run, JupyterLab takes them and drawings out: the last picture stays.
+    still = "" if isinstance(frames[-1], SVG) else parts.pop()
+    stage = f'<script type="text/html" class="frames">{"".join(parts)}</script>{still}'
     return HTML(filled("player.html", ALT=escape(alt), STAGE=stage))
 
 

@@ -14,7 +14,7 @@ READY := $(VENV)/bin/python
 endif
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help lectures test lab outputs scoreboard slides present browser student solutions zip publish pretrain check bench soak clean
+.PHONY: help lectures test lab outputs scoreboard slides site present browser student solutions zip publish pretrain check bench soak clean
 
 help:
 	@echo "make lectures   run the lectures on the embedded sample into build/lectures/  (LECTURE=29 for one)"
@@ -28,8 +28,9 @@ help:
 	@echo "make solutions  the same with both into build/solutions/"
 	@echo "make zip        the student edition as one archive, build/lectures.zip"
 	@echo "make publish    write REPO=https://github.com/owner/name into README and lectures, with links to run them"
+	@echo "make site       the web book, from the stored outputs, into build/site/"
 	@echo "make pretrain   train data/weights anew on Tiny ImageNet into build/weights/, in parts  (STOP_AFTER=20)"
-	@echo "make browser    decks and the live network tried in a real browser (Chromium and playwright)"
+	@echo "make browser    decks, web book and the live network tried in a real browser (Chromium and playwright)"
 	@echo "make check      ruff: lint and format of code and notebooks"
 	@echo "make bench      ours against 2018-style and today's loops, side by side, 20 minutes  (ROWS=lenet for one row)"
 	@echo "make soak       200 runs killed at random and resumed; many damaged checkpoints (minutes)"
@@ -54,10 +55,7 @@ INSTALL = $$(.venv/bin/python -m pip --version >/dev/null 2>&1 && echo .venv/bin
 lectures: export LECTURE_PROFILE := $(or $(LECTURE_PROFILE),quick)
 lectures: export LECTURE_RESULTS := $(CURDIR)/build/lectures/results
 lectures: $(READY)
-	$(EXECUTE) --to notebook --output-dir build/lectures $(NOTEBOOKS)
-	$(NBCONVERT) --to html --output-dir build/lectures $(patsubst notebooks/%,build/lectures/%,$(NOTEBOOKS))
-	$(PYTHON) publishing/finish.py $(patsubst notebooks/%.ipynb,build/lectures/%.html,$(NOTEBOOKS))
-	@echo "Executed notebooks, HTML and results: build/lectures/"
+	$(PYTHON) publishing/lectures.py $(NOTEBOOKS)
 
 # A notebook's cells stay together in one worker (loadfile); each worker computes with one thread (conftest.py).
 test: $(READY)
@@ -116,12 +114,23 @@ zip: student
 publish: $(READY)
 	$(PYTHON) publishing/publish.py $(if $(REPO),"$(REPO)")
 
+# The web book, complete without network: the lectures as they are stored, the documents, the helpers' docstrings.
+BOOK = build/site-tools
+$(BOOK)/.installed: $(READY) publishing/requirements-site.txt
+	python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target $(BOOK) -r publishing/requirements-site.txt
+	touch $@
+
+site: $(BOOK)/.installed
+	$(PYTHON) publishing/book.py
+	PYTHONPATH=$(BOOK) $(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs build/site-source build/site
+	@echo "Open build/site/index.html in a browser."
+
 pretrain: $(READY)
 	$(PYTHON) data/weights/lenet.py
 	$(PYTHON) data/weights/pretrain.py $(and $(STOP_AFTER),--stop-after $(STOP_AFTER))
 
-# Needs a Chromium and playwright (pip install playwright); without them the tests are skipped and say so.
-browser: slides
+# Needs a Chromium, playwright and axe-playwright-python (pip install); what is missing is skipped, and said.
+browser: slides site
 	$(PYTHON) -m pytest tests/browser
 
 check: $(READY)

@@ -144,7 +144,7 @@ def exercises(lecture: str) -> dict[int, list]:
     cells = nbformat.read(FOLDER / f"{lecture}.ipynb", as_version=4).cells
     for i, cell in enumerate(cells):
         if "exercise" in tags(cell):
-            number = int(re.match(r"### Exercise (\d+)\. ", cells[i - 1].source)[1])
+            number = int(re.search(r"^### Exercise (\d+)\. ", cells[i - 1].source, re.M)[1])
             found[number] = cells[i - 1 : i + 3]
     return found
 
@@ -180,7 +180,7 @@ def test_a_check_tells_stub_solution_and_mistakes_apart(lecture, number, capsys)
         assert word in answer and not answer.startswith(("Right", "not attempted")), (wrong, answer)
     for failing in (f"{name} = lambda *_: 1 / 0", f"{name} = 'a word'", f"{name} = lambda: 0"):
         assert not said(failing).startswith(("Right", "not attempted")), failing
-    assert said(solution.source).startswith("Right: ")
+    assert said(solution.source.split('print("Exercise')[0]).startswith("Right: ")  # behind it may stand a training
     if callable(stub_itself):
         assert inspect.signature(stub_itself) == inspect.signature(space[name])
         assert inspect.getdoc(stub_itself) == inspect.getdoc(space[name])
@@ -191,11 +191,11 @@ def test_exercises_have_difficulty_minutes_and_hints(path):
     found = exercises(path.stem)
     assert found.keys() == WRONG.get(path.stem, {}).keys()
     for text, _stub, check, _solution in found.values():
-        about = text.source.splitlines()[2]
-        assert re.fullmatch(r"Difficulty [1-5] of 5 · \d+ minutes · .{15,}", about), about
-        assert text.source.count("<details><summary>Hint") == text.source.count("</details>") >= 2
+        about = r"^### Exercise \d+\. .+\n\nDifficulty [1-5] of 5 · \d+ minutes · .{15,}\n\n"
+        assert re.search(about, text.source, re.M), text.id
+        assert text.source.count("<details><summary>Hint") == text.source.count("</details>") >= 1
         lines = [line for line in check.source.split("\n\n\nprint(")[0].splitlines() if line]
-        assert len(lines) <= 16, check.id
+        assert len(lines) <= 20, check.id
 
 
 @pytest.fixture(scope="module")

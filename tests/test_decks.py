@@ -77,3 +77,10 @@ def test_every_lecture_has_its_question_and_its_title():
         notebook = nbformat.read(path, 4)
         assert questions[path.name].endswith("?") and decks.heading(notebook).startswith(f"Lecture {path.name[:2]}: ")
         assert decks.sections(notebook.cells)
+
+
+def test_alternative_text_reaches_the_slides(tmp_path):
+    figure = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": "What is drawn."}})
+    notebook = new_notebook(cells=[cell("# One"), new_code_cell("draw()", outputs=[figure])])
+    nbformat.write(notebook, tmp_path / "1.ipynb")
+    assert 'alt="What is drawn."' in decks.deck(tmp_path / "1.ipynb")

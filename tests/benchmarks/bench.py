@@ -218,14 +218,14 @@ def machine_text(machine: dict) -> str:
     )
 
 
-def write_readme(path: Path, text: str) -> None:
+def write_readme(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
     """Replace what stands between the marks."""
     content = path.read_text(encoding="utf-8")
-    before, _, rest = content.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    before, _, rest = content.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not end:
-        raise ValueError(f"{path.name} has no place for the table: put {MARKS[0]} and {MARKS[1]} where it belongs.")
-    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+        raise ValueError(f"{path.name} has no place for the table: put {marks[0]} and {marks[1]} where it belongs.")
+    path.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

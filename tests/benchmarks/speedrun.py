@@ -1,8 +1,8 @@
 """CIFAR-10 as fast as two CPU cores can: one straight script, every change over plain training behind a switch.
 
 The ideas are those of Keller Jordan's airbench (2024): a frozen whitening convolution in front, few channels, identity
-(Dirac) initialization, flips that alternate, a triangular learning rate, weights averaged on the way (Lookahead), and
-answers averaged over flips and shifts at the test. Prints one line of JSON. docs/records.md keeps what was measured.
+(Dirac) initialization, flips that alternate, steps with orthogonal directions (Muon), and answers averaged over flips
+and shifts at the test; images grow on the way. Prints one line of JSON. docs/records.md keeps what was measured.
 """
 
 import argparse
@@ -21,10 +21,10 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from helpers import data  # noqa: E402
-from helpers.device import choose_device, choose_threads, keep_freed_memory, plan_for  # noqa: E402
+from helpers.device import choose_device, choose_threads, keep_freed_memory, plan_for, processor_name  # noqa: E402
 
-CHANGES = ["whitening", "dirac", "alternating", "lookahead", "smoothing", "views"]
-MOMENTUM = 0.85
+CHANGES = ["whitening", "dirac", "smoothing", "alternating", "muon", "growing", "views"]  # as the ladder adds them
+SMALL, SHARE_SMALL = 24, 0.6  # pixels of the images at first, and the share of the steps that see them so
 
 
 class Group(nn.Module):
@@ -51,16 +51,20 @@ class Network(nn.Module):
         self.first = nn.Conv2d(3, 24, 2)
         self.groups = nn.Sequential(*[Group(*pair) for pair in zip([24, *widths], widths, strict=False)])
         self.head = nn.Linear(widths[-1], 10, bias=False)
+        self.scale = 1 / 9
         if "whitening" in changes:
             whiten(self.first, images)
         if "dirac" in changes:
             for name, weight in self.groups.named_parameters():
                 if "conv" in name:
                     nn.init.dirac_(weight[: weight.shape[1]])  # the first outputs hand their inputs on
+        if "muon" in changes:
+            nn.init.normal_(self.head.weight)
+            self.scale = 0.64 / widths[-1] ** 0.5  # logits of about 1 at the start, whatever the width
 
-    def forward(self, x):  # (B, 3, 32, 32)
+    def forward(self, x):  # (B, 3, 32, 32), or smaller
         x = self.groups(F.gelu(self.first(x)))  # (B, width, 3, 3)
-        return self.head(x.amax(dim=(2, 3))) / 9
+        return self.scale * self.head(x.amax(dim=(2, 3)))
 
 
 @torch.no_grad()
@@ -74,6 +78,46 @@ def whiten(layer: nn.Conv2d, images: torch.Tensor) -> None:
     layer.weight.requires_grad = False
 
 
+class Muon(torch.optim.Optimizer):
+    """Gradient descent with Nesterov momentum in orthogonal directions (Jordan 2024); kernels keep their norm."""
+
+    def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.6):
+        super().__init__(kernels, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self):
+        group = self.param_groups[0]
+        for kernel in group["params"]:  # (out, in, 3, 3)
+            average = self.state[kernel].setdefault("average", torch.zeros_like(kernel))
+            average.mul_(group["momentum"]).add_(kernel.grad)
+            direction = orthogonal(kernel.grad.add(average, alpha=group["momentum"]).flatten(1)).view(kernel.shape)
+            kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).add_(direction, alpha=-group["lr"])
+
+
+def orthogonal(matrix: torch.Tensor, steps: int = 3) -> torch.Tensor:
+    """Roughly the nearest matrix whose singular values are 1, by Newton and Schulz's iteration."""
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
+def optimizers(model: Network, options: argparse.Namespace, changes: set[str]) -> list[torch.optim.Optimizer]:
+    """SGD for all, or Muon for the kernels and SGD for the rest."""
+    kernels = [p for p in model.groups.parameters() if p.ndim == 4]
+    shifts = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
+    rest = [model.first.weight] if model.first.weight.requires_grad else []
+    if "muon" not in changes:
+        rest += [*kernels, model.head.weight]
+        groups = [{"params": shifts, "lr": 48.0}, {"params": rest, "lr": 0.75, "weight_decay": 2e-6}]
+        return [torch.optim.SGD(groups, momentum=0.85, nesterov=True, fused=True)]
+    groups = [{"params": shifts, "lr": 0.053}, {"params": [*rest, model.head.weight], "lr": 0.67}]
+    return [Muon(kernels, options.peak), torch.optim.SGD(groups, momentum=0.85, nesterov=True, fused=True)]
+
+
 def shifted(images: torch.Tensor, pixels: int = 2) -> torch.Tensor:
     """Each image moved by up to 2 pixels, edges mirrored."""
     size = images.shape[-1]
@@ -84,92 +128,76 @@ def shifted(images: torch.Tensor, pixels: int = 2) -> torch.Tensor:
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def epoch_images(images: torch.Tensor, epoch: int, first_flips: torch.Tensor, alternating: bool) -> torch.Tensor:
-    """What one epoch sees: every image moved, and half of them mirrored, in turn or at random."""
-    flips = first_flips if epoch % 2 == 0 else ~first_flips
-    if not alternating:
-        flips = torch.rand(len(images)) < 0.5
-    moved = torch.cat([shifted(part) for part in images.split(5000)])
-    return torch.where(flips[:, None, None, None], moved.flip(-1), moved)
+def seen(images: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
+    """What a step sees of its images: moved, some of them mirrored, and scaled to `size` pixels."""
+    images = shifted(images)
+    images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if size < images.shape[-1]:
+        images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
-def triangle(progress: float) -> float:
-    """The learning rate as a share of its peak: up from 0.2 in a quarter of the run, then down to 0.05."""
-    return 0.2 + 0.8 * progress / 0.23 if progress < 0.23 else 1 - 0.95 * (progress - 0.23) / 0.77
+def rate(progress: float, warm_up: float) -> float:
+    """The learning rate as a share of its peak: up from 0.2 while it warms up, then down to 0 in a straight line."""
+    return 0.2 + 0.8 * progress / warm_up if progress < warm_up else (1 - progress) / (1 - warm_up)
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, views: bool) -> float:
-    """Over all images; with `views` the answers to six views of an image are averaged: mirrored, and moved by 1."""
+    """Over all images; with `views` the answers to six views are averaged: mirrored, and moved by a pixel."""
     model.eval()
     correct = 0
-    for part, truth in zip(images.split(1000), labels.split(1000), strict=True):
-        seen = [part]
-        if views:
-            padded = F.pad(part, [1] * 4, mode="reflect")
-            seen += [padded[:, :, :32, :32], padded[:, :, 2:, 2:]]
-            seen += [view.flip(-1) for view in seen]
-        logits = sum(model(view.contiguous(memory_format=torch.channels_last)) for view in seen)
+    for part, truth in zip(images.split(500), labels.split(500), strict=True):
+        padded = F.pad(part, [1] * 4, mode="reflect")
+        moved = [(0.5, padded[:, :, :32, :32]), (0.5, padded[:, :, 2:, 2:])] if views else []
+        views_of = [(1.0, part), *moved]
+        views_of += [(weight, view.flip(-1)) for weight, view in views_of] if views else []
+        logits = sum(weight * model(view.contiguous(memory_format=torch.channels_last)) for weight, view in views_of)
         correct += (logits.argmax(dim=1) == truth).sum().item()
     return correct / len(images)
 
 
-def train(options: argparse.Namespace, sets: tuple, plan) -> tuple[nn.Module, float]:
-    """The trained network, and the seconds of training (whitening and preparing the epochs included)."""
+def train(options: argparse.Namespace, images: torch.Tensor, labels: torch.Tensor, plan) -> tuple[nn.Module, float]:
+    """The trained network, and the seconds of training (whitening and preparing the batches included)."""
     changes = set(CHANGES) - set(options.without)
-    train_images, train_labels, _, _ = sets
     start = time.perf_counter()
     torch.manual_seed(options.seed)
-    model = Network(options.widths, train_images[:5000], changes).to(memory_format=torch.channels_last)
-    shifts = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    groups = [{"params": shifts, "lr": 64 * options.peak, "weight_decay": 0}, {"params": weights}]
-    optimizer = torch.optim.SGD(groups, options.peak, MOMENTUM, weight_decay=2e-6, nesterov=True, fused=True)
-    per_epoch = len(train_images) // options.batch
-    total, step = options.epochs * per_epoch, 0
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: triangle(step / total))
+    model = Network(options.widths, images[:5000], changes).to(memory_format=torch.channels_last)
+    model.first.bias.requires_grad = "whitening" not in changes  # so that no gradient is needed before the groups
+    both = optimizers(model, options, changes)
+    warm_up = 0.0 if "muon" in changes else 0.23
+    per_epoch = len(images) // options.batch
+    total = options.epochs * per_epoch
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step / total, warm_up)) for each in both]
     criterion = nn.CrossEntropyLoss(label_smoothing=0.2 if "smoothing" in changes else 0)
-    slow = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
-    first_flips = torch.rand(len(train_images)) < 0.5
-    for epoch in range(options.epochs):
-        model.train()
-        images = epoch_images(train_images, epoch, first_flips, "alternating" in changes)
-        order = torch.randperm(len(images))
-        for i in range(per_epoch):
-            chosen = order[i * options.batch : (i + 1) * options.batch]
-            batch = images[chosen].contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", plan.precision, enabled=plan.precision != torch.float32):
-                loss = criterion(model(batch), train_labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            if "lookahead" in changes and step % 5 == 0:
-                look_ahead(model, slow, keep=0.95**5 * (step / total) ** 3)
-    if "lookahead" in changes:
-        look_ahead(model, slow, keep=1.0)
+    mirrored = torch.rand(len(images)) < 0.5
+    model.train()
+    for step in range(total):
+        if step % per_epoch == 0:
+            order = torch.randperm(len(images))
+            mirrored = ~mirrored if "alternating" in changes else torch.rand(len(images)) < 0.5
+        chosen = order[step % per_epoch * options.batch :][: options.batch]
+        small = "growing" in changes and step < SHARE_SMALL * total
+        batch = seen(images[chosen], mirrored[chosen], SMALL if small else 32)
+        with torch.autocast("cpu", plan.precision, enabled=plan.precision != torch.float32):
+            loss = criterion(model(batch), labels[chosen])
+        model.zero_grad()
+        loss.backward()
+        for each in (*both, *schedules):
+            each.step()
     return model, time.perf_counter() - start
-
-
-@torch.no_grad()
-def look_ahead(model: nn.Module, slow: dict[str, torch.Tensor], keep: float) -> None:
-    """Move the slow weights towards the fast ones, and set the fast ones to them."""
-    for name, value in model.state_dict().items():
-        if name in slow:
-            slow[name].lerp_(value, 1 - keep)
-            value.copy_(slow[name])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--widths", type=int, nargs=3, default=[64, 128, 256])
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--peak", type=float, default=0.75, help="largest learning rate")
+    parser.add_argument("--batch", type=int, default=500)
+    parser.add_argument("--peak", type=float, default=0.24, help="Muon's largest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without", nargs="*", default=[], choices=CHANGES)
-    parser.add_argument("--validate", action="store_true", help="hold out 5,000 training images, for choosing settings")
+    parser.add_argument("--validate", type=int, default=0, help="hold out so many training images, to choose settings")
+    parser.add_argument("--images", type=int, help="train on so many only")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(choose_threads()[0])
@@ -177,16 +205,19 @@ def main() -> None:
     train_set, test_set = data.load_cifar10()
     name = train_set.name
     if options.validate:
-        train_set, test_set = data.split(train_set, 45_000, 5000, seed=options.seed)
+        train_set, test_set = data.split(train_set, len(train_set) - options.validate, options.validate, seed=0)
+    train_set = train_set.subset(slice(0, options.images))
     train_images, test_images = (part.images.float() / 255 for part in (train_set, test_set))
     mean, std = (each(train_images, dim=(0, 2, 3), keepdim=True) for each in (torch.mean, torch.std))
-    sets = (train_images - mean) / std, train_set.labels, (test_images - mean) / std, test_set.labels
-    model, seconds = train(options, sets, plan)
-    plain = accuracy(model, *sets[2:], views=False)
-    final = accuracy(model, *sets[2:], views=True) if "views" not in options.without else plain
+    train_images, test_images = ((part - mean) / std for part in (train_images, test_images))
+    model, seconds = train(options, train_images, train_set.labels, plan)
+    plain = accuracy(model, test_images, test_set.labels, views=False)
+    views = "views" not in options.without
+    final = accuracy(model, test_images, test_set.labels, views=True) if views else plain
     result = {"data": name, "accuracy": final, "one_view": plain, "training_seconds": seconds, **vars(options)}
-    result |= {"process_seconds": time.perf_counter() - START, "threads": torch.get_num_threads()}
-    print(json.dumps({**result, "precision": str(plan.precision), "torch": torch.__version__}))
+    result |= {"threads": torch.get_num_threads(), "precision": str(plan.precision), "torch": torch.__version__}
+    result |= {"processor": processor_name(), "process_seconds": time.perf_counter() - START}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

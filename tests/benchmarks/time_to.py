@@ -1,10 +1,13 @@
 """How long until it is learned: fixed epochs, chosen beforehand, then the final test accuracy and the seconds.
 
 `make bench ROWS=time_to` runs every record of docs/records.md in fresh processes, one seed after another, and prints
-the mean and the spread. `python tests/benchmarks/time_to.py lenet --seed 3` runs one and prints a line of JSON.
+the mean and the spread; a run that is done stands in build/time_to/ and is not run again.
+`python tests/benchmarks/time_to.py lenet --seed 3` runs one and prints a line of JSON.
 """
 
 import argparse
+import datetime
+import hashlib
 import json
 import statistics
 import subprocess
@@ -15,8 +18,8 @@ START = time.perf_counter()  # the whole process, imports and all
 
 from pathlib import Path  # noqa: E402
 
-HERE = Path(__file__).parent
-sys.path += [str(HERE.parents[1] / "notebooks"), str(HERE.parents[1])]
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+sys.path += [str(ROOT / "notebooks"), str(ROOT)]
 
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
@@ -25,15 +28,17 @@ from torchvision.transforms import v2  # noqa: E402
 
 from helpers import data, training  # noqa: E402
 from helpers.data import Batches, RandomCrop, RandomFlip  # noqa: E402
-from helpers.device import choose_device, choose_threads, keep_freed_memory, plan_for  # noqa: E402
+from helpers.device import choose_device, choose_threads, keep_freed_memory, plan_for, processor_name  # noqa: E402
+from tests.benchmarks.bench import write_readme  # noqa: E402
 from tests.benchmarks.work import LeNet  # noqa: E402
 
 RECORDS = {  # name: the command after Python, and the seeds; fewer where a run takes over ten minutes
     "lenet": (["time_to.py", "lenet"], range(5)),
     "resnet18": (["time_to.py", "resnet18"], range(2)),
-    "speedrun": (["speedrun.py", "--epochs", "6"], range(3)),
+    "speedrun": (["speedrun.py", "--epochs", "7"], range(3)),
     "speedrun, longer": (["speedrun.py", "--epochs", "16"], range(2)),
 }
+MARKS = ("<!-- records -->", "<!-- /records -->")  # docs/records.md keeps the table between them
 
 
 def lenet(seed: int, plan) -> dict:
@@ -76,44 +81,84 @@ def trained(model, train, test, criterion, optimizer, schedule, epochs: int, pre
         training.train_one_epoch(model, train, criterion, optimizer, schedule, step)
     seconds = time.perf_counter() - start
     accuracy = training.evaluate(model, test, criterion).accuracy
-    return {"data": train.dataset.name, "accuracy": accuracy, "training_seconds": seconds, "epochs": epochs}
+    result = {"data": train.dataset.name, "accuracy": accuracy, "training_seconds": seconds, "epochs": epochs}
+    return result | {"precision": str(precision)}
 
 
 def run_all(names: list[str]) -> str:
-    """Every record in fresh processes; a Markdown table, written to build/time_to.md as well."""
+    """The table of these records, in Markdown, with what it was measured on; runs what has not been run yet."""
     lines = ["| record | data | epochs | test accuracy, mean (lowest – highest) | training | whole process | runs |"]
     lines.append("|---|---|---|---|---|---|---|")
-    for name in names:
-        command, seeds = RECORDS[name]
-        runs = []
-        for seed in seeds:
-            call = [sys.executable, str(HERE / command[0]), *command[1:], "--seed", str(seed)]
-            runs.append(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
-            print(name, runs[-1], flush=True)
-        accuracies = [100 * run["accuracy"] for run in runs]
-        spread = f"{statistics.mean(accuracies):.2f} % ({min(accuracies):.2f} – {max(accuracies):.2f})"
-        seconds = [statistics.mean(run[kind] for run in runs) for kind in ("training_seconds", "process_seconds")]
-        about = f"| {name} | {runs[0]['data']} | {runs[0]['epochs']} | {spread} "
-        lines.append(about + f"| {seconds[0]:.1f} s | {seconds[1]:.1f} s | {len(runs)} |")
-    (HERE.parents[1] / "build").mkdir(exist_ok=True)
-    (HERE.parents[1] / "build" / "time_to.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    runs = {name: [run_once(name, seed) for seed in RECORDS[name][1]] for name in names}
+    lines += [line(name, runs[name]) for name in names]
+    for about in sorted({about_run(run) for name in names for run in runs[name]}):
+        lines += ["", about]
     return "\n".join(lines)
+
+
+def run_once(name: str, seed: int) -> dict:
+    """One run in a fresh process. Kept in build/time_to/ under what was run, so that it is not run twice."""
+    command = [*RECORDS[name][0], "--seed", str(seed)]
+    script = (HERE / command[0]).read_bytes()
+    key = hashlib.sha256(script + " ".join([*command, torch.__version__, processor_name()]).encode()).hexdigest()[:12]
+    path = ROOT / "build" / "time_to" / f"{name.replace(', ', '-')}-{seed}-{key}.json"
+    if not path.exists():
+        call = [sys.executable, str(HERE / command[0]), *command[1:]]
+        answer = json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        answer |= {"date": f"{datetime.date.today():%Y-%m-%d}", "commit": commit()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    print(f"{name}, seed {seed}: {result}", flush=True)
+    return result
+
+
+def commit() -> str:
+    """The commit of the code, with a + where files differ from it; "unknown" outside a repository."""
+    call = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(call, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def line(name: str, runs: list[dict]) -> str:
+    """A record's row of the table."""
+    percent = [100 * run["accuracy"] for run in runs]
+    spread = f"{statistics.mean(percent):.2f} % ({min(percent):.2f} – {max(percent):.2f})"
+    training, process = (statistics.mean(run[kind] for run in runs) for kind in ("training_seconds", "process_seconds"))
+    about = f"| {name} | {runs[0]['data']} | {runs[0]['epochs']} | {spread} "
+    return about + f"| {training:.1f} s | {process:.1f} s | {len(runs)} |"
+
+
+def about_run(run: dict) -> str:
+    """What a run was made on."""
+    machine = f"{run['processor']}, {run['threads']} threads, {run['precision'].removeprefix('torch.')}"
+    return f"{machine}, torch {run['torch']}, {run['date']}, commit {run['commit']}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("record", nargs="*", default=[*RECORDS], help="some of: " + ", ".join(RECORDS))
     parser.add_argument("--seed", type=int, help="run one record of this file in this process")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/records.md (make bench DOCS=1)")
     options = parser.parse_args()
-    if options.seed is None:
-        print(run_all(options.record))
+    if unknown := [name for name in options.record if name not in RECORDS]:
+        parser.error(f"no record is called {', '.join(unknown)}. There are: {', '.join(RECORDS)}.")
+    if options.seed is not None:
+        print(json.dumps(run_here(options.record[0], options.seed)))
         return
+    table = run_all(options.record)
+    print("\n" + table)
+    if options.docs:
+        write_readme(ROOT / "docs" / "records.md", table, MARKS)
+
+
+def run_here(name: str, seed: int) -> dict:
+    """One record of this file, with what it was run on."""
     keep_freed_memory()
     torch.set_num_threads(choose_threads()[0])
     plan = plan_for(choose_device("cpu")[0])
-    result = {"lenet": lenet, "resnet18": resnet18}[options.record[0]](options.seed, plan)
-    result |= {"seed": options.seed, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    print(json.dumps({**result, "process_seconds": time.perf_counter() - START}))
+    result = {"lenet": lenet, "resnet18": resnet18}[name](seed, plan)
+    result |= {"seed": seed, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return result | {"processor": processor_name(), "process_seconds": time.perf_counter() - START}
 
 
 if __name__ == "__main__":

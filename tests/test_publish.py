@@ -73,13 +73,9 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
 
 
-def test_every_lecture_begins_with_the_same_cell():
-    assert len({launch(path) for path in NOTEBOOKS}) == 1
-    assert launch(NOTEBOOKS[0]) in (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
-
-
-def test_opened_alone_a_lecture_says_in_two_lines_what_is_missing(tmp_path):
-    said = run(launch(NOTEBOOKS[-1]), tmp_path)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opened_alone_a_lecture_says_in_two_lines_what_is_missing(path, tmp_path):
+    said = run(launch(path), tmp_path)
     assert said.returncode == 1 and not said.stdout and len(said.stderr.splitlines()) == 2
     assert "`helpers`" in said.stderr and "whole repository" in said.stderr
 

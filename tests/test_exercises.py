@@ -17,6 +17,27 @@ from helpers.keeping import outoforder
 
 # For each exercise: a wrong answer, and almost right ones, each with a word of what the check has to say about it.
 WRONG = {
+    "29_lenet_mnist": {
+        1: {
+            "lenet_parameters = lambda size: 61_706": "fewer numbers",
+            "lenet_parameters = lambda size: 61_706 - 48_000 + 120 * size * size": "400 inputs",
+            "lenet_parameters = lambda size: 61_706 - 48_000 + 120 * 16 * (size // 4 - 3) ** 2 - (size < 32)": "4·4",
+        },
+        2: {
+            "mean_loss = lambda means, sizes: sum(means) / len(means)": "as much as 300",
+            "mean_loss = lambda means, sizes: sum(m * s for m, s in zip(means, sizes)) / len(means)": "0.29",
+        },
+        3: {
+            "convolve = lambda i, kernel: F.conv2d(i[None, None], kernel.flip(0, 1)[None, None])[0, 0]": "turned",
+            "convolve = lambda x, k: F.conv2d(x[None, None], k[None, None], padding=1)[0, 0]": "5×7",
+            "convolve = lambda x, k: 9 * F.conv2d(x[None, None], k[None, None])[0, 0]": "numbers",
+        },
+        4: {
+            "shuffle_pixels = lambda images, order: images.flatten(1)[:, order]": "shape",
+            "shuffle_pixels = lambda i, order: i.flatten(1)[:, order.argsort()].reshape(i.shape)": "order",
+            "shuffle_pixels = lambda images, order: images.flip(0)": "lost",
+        },
+    },
     "33_alexnet": {
         1: {
             "small_alexnet = lambda: models.alexnet(num_classes=10)": "too much",

@@ -29,7 +29,8 @@ def test_every_name_of_every_cell_has_its_section(path):
         if cell.cell_type == "code":
             for name in needed(compile(cell.source, cell.id, "exec")) - known:
                 assert made[name] in [*headings, "the first cells"], (name, cell.id)
-    assert made["run"] == "Settings" and made["train_set"] == "Data" and made["torch"] == "the first cells"
+    assert made["run"] == "Settings" and made["torch"] == "the first cells"
+    assert made["train_set"] in ("Settings", "Data")
 
 
 def test_names_are_those_that_a_cell_leaves_behind(tmp_path):
@@ -59,9 +60,9 @@ def test_a_cell_run_too_early_names_the_section(tmp_path):
     with pytest.raises(CellExecutionError) as error:
         client.execute()
     assert error.value.ename == "NameError"
-    section = outoforder.sections(FOLDER / "29_lenet_mnist.ipynb")["lectured_model"]
+    section = outoforder.sections(FOLDER / "29_lenet_mnist.ipynb")["model_2018"]
     advice = f"first run the section {section!r}, or all cells above this one"
-    assert error.value.evalue == f"name 'lectured_model' is not defined yet: {advice}"
+    assert error.value.evalue == f"name 'model_2018' is not defined yet: {advice}"
     assert section in "".join(c.source for c in notebook.cells)
 
 

@@ -142,7 +142,7 @@ check: $(READY)
 bench: $(READY)
 	$(if $(PEERS),python3 -m pip --python $(PYTHON) install --quiet --upgrade --no-deps --target build/peers \
 	  -r tests/benchmarks/requirements-peers.txt)
-	$(if $(filter time_to,$(ROWS)),$(PYTHON) tests/benchmarks/time_to.py,\
+	$(if $(filter time_to,$(ROWS)),$(PYTHON) tests/benchmarks/time_to.py $(if $(DOCS),--docs),\
 	  $(PYTHON) tests/benchmarks/bench.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(PEERS),--peers) $(if $(DOCS),--readme))
 

@@ -27,6 +27,7 @@ def frames() -> list:
 
 
 def test_the_frames_stand_in_order_each_with_its_label_and_alternative_text():
+    plt.close("all")  # whatever another test left open
     page = player(frames(), LABELS, "Numbers that <grow>,").data
     first, second, third = pictures(page)
     assert first.shape == (4, 6) and (first == 7).all() and (second == 51).all() and third.shape == (400, 800, 3)

@@ -9,7 +9,7 @@ try:
     from playwright import sync_api as playwright
 except ImportError:
     playwright = None
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pytest_collection_modifyitems(items):

@@ -113,3 +113,9 @@ def test_every_figure_has_alternative_text(notebook):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) > 20, cell.id
+
+
+def test_every_lecture_can_be_opened_alone_in_the_same_way():
+    first = [next(cell.source for cell in nbformat.read(path, 4).cells if "REPOSITORY = " in cell.source)
+             for path in NOTEBOOKS]  # fmt: skip
+    assert len(first) == 5 and len(set(first)) == 1

@@ -36,8 +36,11 @@ class Section(NamedTuple):
 
 
 def slide_type(cell: NotebookNode) -> str:
-    hidden = OFF_SLIDES & {*cell.metadata.get("tags", [])}
-    return "skip" if hidden else cell.metadata.get("slideshow", {}).get("slide_type", "-")
+    """Where a cell stands; an answer waits for a key, with all that follows on its slide: the room predicts first."""
+    tags, kind = {*cell.metadata.get("tags", [])}, cell.metadata.get("slideshow", {}).get("slide_type", "-")
+    if OFF_SLIDES & tags:
+        return "skip"
+    return "fragment" if kind == "-" and "answer" in tags else kind
 
 
 def sections(cells: list[NotebookNode]) -> list[Section]:

@@ -18,7 +18,7 @@ from helpers.keeping.outoforder import name_missing_sections
 PROFILES = {
     "quick": "embedded sample data, tiny budget, no network",
     "laptop": "real data, a budget for a CPU within about 15 minutes",
-    "evening": "all images and epochs, at a size that two CPU cores manage within 2.5 hours, a GPU in minutes",
+    "evening": "all images and epochs: hours on two CPU cores, minutes on a GPU",
     "lecture": "the lecture's own settings: all images, its image size, batch and epochs",
     "auto": "on CUDA lecture, or evening where that takes over an hour; else laptop; quick without the real data",
 }

@@ -149,8 +149,11 @@ def draw_maps(steps: dict[str, torch.Tensor], title: str) -> SVG:
         maps, shape = maps.detach().float(), "×".join(map(str, maps.shape))
         rows = math.ceil(len(maps) / 2) if maps.ndim == 3 and len(maps) > 6 else len(maps)
         side, wide = min(110.0, 270 / rows - 3), 16.0
-        if maps.ndim == 1:
-            parts.append(picture(maps[:, None], x, 30, wide, 267))
+        if maps.ndim == 1:  # in a frame, since its largest number is as white as a page
+            frame = f'<rect x="{x:.1f}" y="30" width="{wide:.1f}" height="267" fill="none" stroke="currentColor"/>'
+            parts += [picture(maps[:, None], x, 30, wide, 267), frame]
+            if len(maps) == 10:
+                parts += [text(x + wide + 12, 48 + 26.7 * i, str(i), 16) for i in range(10)]
         else:
             wide = math.ceil(len(maps) / rows) * (side + 3)
             places = [(x + i // rows * (side + 3), 30 + i % rows * (side + 3)) for i in range(len(maps))]

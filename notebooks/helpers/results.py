@@ -1,9 +1,7 @@
 """What the lectures measured, one JSON file a lecture: written at its end, read by cost cards and the scoreboard."""
 
 import json
-import re
 import statistics
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from helpers.keeping import environ, messages
 
 COMMITTED = Path(__file__).parents[1] / "results"  # the runs whose outputs stand in the notebooks
 OWN = "LECTURE_RESULTS", "build/results"  # your own runs: what names their folder, and where it is by default
-BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
 
 # Test accuracy that each lecture of 2018 showed last, by lecture and arm, after its own number of epochs. All used
 # every image, at 224 pixels (lecture 29: 32). "about": read from the talk or from a plot, not printed.
@@ -136,17 +133,3 @@ def scoreboard(load=load_results) -> str:
                 costs = f"{arm['parameters']:>12} {arm['MACs an image']:>10} {arm['time, all epochs']:>12}"
                 lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {then}")
     return "\n".join(lines)
-
-
-def update(path: Path) -> None:
-    """Put the committed runs between the marks of a file. Without marks ValueError, and the file stays as it was."""
-    parts = re.split(f"({BEGIN}|{END})", path.read_text(encoding="utf-8"))
-    if parts[1::2] != [BEGIN, END]:
-        raise ValueError(f"{path} was left as it is: put a line {BEGIN} and a line {END} where the table belongs.")
-    table = f"{BEGIN}\n```text\n{scoreboard(committed_results)}\n```\n{END}"
-    path.write_text(parts[0] + table + parts[-1], encoding="utf-8")
-
-
-if __name__ == "__main__":
-    update(Path(sys.argv[1]))
-    print(f"{sys.argv[1]}: scoreboard of {COMMITTED} written")

@@ -28,13 +28,11 @@ TRANSCRIPTS = {
 
 def arm_record(model: nn.Module, image_shape: Shape, batch_size: int, history, seeds=None) -> dict:
     """An arm: cost for an image (C, H, W), `training.History` of the first seed, each seed's last test accuracy."""
-    lists = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
     record = {"parameters": count_parameters(model), "trained_parameters": count_parameters(model, trained_only=True)}
     record |= {"macs": sum(layer.macs for layer in layer_table(model, image_shape))}
     record |= {"activation_bytes": saved_activation_bytes(model, image_shape)}
     record |= {"image_size": image_shape[-1], "batch_size": batch_size, "epochs": len(history)}
-    record |= {name: getattr(history, name) for name in lists}
-    record |= {"images_per_second": statistics.median(history.images_per_second)}
+    record |= {**history.lists(), "images_per_second": statistics.median(history.images_per_second)}
     return record if seeds is None else {**record, "seeds": seeds}
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from helpers.complexity import Shape, count_parameters, layer_table, saved_activation_bytes
-from helpers.datasets import store
-from helpers.keeping import environ, messages
+from helpers.keeping import environ, messages, store
 
 COMMITTED = Path(__file__).parents[1] / "results"  # the runs whose outputs stand in the notebooks
 OWN = "LECTURE_RESULTS", "build/results"  # your own runs: what names their folder, and where it is by default

@@ -9,8 +9,7 @@ from pathlib import Path
 import requests
 from filelock import FileLock, Timeout
 
-from helpers.datasets import store
-from helpers.keeping import environ
+from helpers.keeping import environ, store
 from helpers.keeping.messages import LiveText, Progress, say
 
 TIMEOUT = 8  # seconds for the answer, and for each further piece; then the next mirror is asked

@@ -5,14 +5,12 @@ same name is noticed, too. Numbers are kept to the digits that do not depend on 
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.keeping.states import evaluation_mode, restore, snapshot
+from helpers.keeping.states import evaluation_mode, restore, seed_everything, snapshot
 
 
 def run_settings(model, train_batches, test_batches, criterion, optimizer, scheduler, precision) -> dict[str, str]:
@@ -42,8 +40,7 @@ def data_settings(batches: Iterable, part: str, model: nn.Module, criterion: Cal
     known = {name: getattr(batches, name, None) for name in ("batch_size", "shuffle", "drop_last")}
     known |= {name: getattr(batches.dataset, name, None) for name in ("name", "classes", "images", "labels")}
     known["size"] = len(batches.dataset)
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(0)
+    seed_everything(0)
     images, labels = next(iter(batches))
     device = next(model.parameters()).device
     with torch.no_grad(), evaluation_mode(model):

@@ -30,6 +30,13 @@ def copied(value: object, into: object = None) -> object:
     return type(value)(map(copied, value)) if type(value) in (list, tuple) else copy.deepcopy(value)
 
 
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch. A CPU with the same build and threads then gives the same bits; a GPU need not."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def random_numbers() -> dict:
     """The states of all random number generators but that of MPS."""
     name, keys, *rest = np.random.get_state()

@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from helpers.keeping import store
 
 NEEDED = {"epoch", "settings", "history", "states"}
@@ -37,7 +35,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the files of this run, to start afresh; those that another kernel is writing stay."""
-        lock = self.lock() if self.folder.is_dir() else None
+        lock = store.locked(self.lock_file()) if self.folder.is_dir() else None
         if lock is not None:
             self.tidy(keep=())
             lock.release()
@@ -51,18 +49,6 @@ class Checkpoint:
 
     def lock_file(self) -> Path:
         return self.folder / f"{self.name}.lock"
-
-    def lock(self) -> FileLock | None:
-        """The right to write the files; None where another kernel has it. OSError where no folder can be made."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_file())
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        except (NotImplementedError, OSError):  # a file system without locks, which is used all the same
-            pass
-        return lock
 
     def save(self, content: dict) -> str:
         """Write the states of an epoch. Returns "", or why it cannot; older files stay intact."""
@@ -90,9 +76,8 @@ class Checkpoint:
                 return content, f"{'; '.join(damaged)}: the one before is used." if damaged else ""
         if damaged:
             found = f"No checkpoint of {self.name!r} in {self.folder} can be read: {'; '.join(damaged)}"
-            raise CheckpointError(
-                f"{found}. Nothing was trained. Keep copies if you want to look at them, then {afresh}."
-            )
+            advice = f"Nothing was trained. Keep copies if you want to look at them, then {afresh}"
+            raise CheckpointError(f"{found}. {advice}.")
         return None, ""
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from helpers.keeping import checks
+from helpers.keeping import checks, store
 from helpers.keeping.fingerprint import run_settings
 from helpers.keeping.interrupts import Interrupts
 from helpers.keeping.messages import LiveText, Progress, say
@@ -67,10 +67,7 @@ class Kept:
 
     def take_lock(self) -> None:
         """Two kernels of one lecture must not write the same files: the second one trains without."""
-        try:
-            self.lock = self.checkpoint.lock()
-        except OSError:  # a folder that cannot be written is said when something is to be saved
-            return
+        self.lock = store.locked(self.checkpoint.lock_file())
         if self.lock is None:
             other = f"Another kernel is training {self.checkpoint.name!r}: this one trains without checkpoints"
             say(f"{other}. If there is no other, delete {self.checkpoint.lock_file()} and run again.")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only when every checksum in them is right."""
+"""Files that are written whole or not at all, by one process at a time, and read only with every checksum right."""
 
 import errno
 import os
@@ -12,9 +12,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch.utils._pytree import tree_leaves
 
 ABANDONED = 3600  # seconds; what is being written grows every few seconds, so the process of such a file was killed
+
+
+def locked(path: Path, timeout: float = 0) -> FileLock | None:
+    """The right to write what this lock file guards; None where another process has it for `timeout` seconds."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return None
+    except (NotImplementedError, OSError):  # no locks there, or no such folder: what is written next will say so
+        pass
+    return lock
 
 
 @contextmanager

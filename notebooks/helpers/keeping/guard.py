@@ -142,13 +142,13 @@ class Kept:
     def take_back(self, error: BaseException) -> None:
         """Go back to the end of the last finished epoch, and raise the error in plain words where there are better."""
         epoch, back = len(self.history) + 1, f"all is back at the end of epoch {len(self.history)}."
-        if device_lost(error):
+        if checks.device_lost(error):
             self.save()  # the copies are on the CPU
             on_disk = f"goes on after epoch {self.saved}, which is on disk" if self.saved else "begins anew"
             advice = f"Restart the kernel and run all cells: the run {on_disk if self.checkpoint else 'begins anew'}"
             reported = f"the GPU reported {str(error).splitlines()[0]!r}, often for a label without an output"
             raise RuntimeError(f"Epoch {epoch}: {reported}. {advice}.") from error
-        advice = self.advice_on_memory(error) if out_of_memory(error) else ""
+        advice = self.advice_on_memory(error) if checks.out_of_memory(error) else ""
         if self.finished is not None:
             restore(self.parts, self.finished)
             self.save()
@@ -177,17 +177,6 @@ class Kept:
             finally:
                 free_memory(MemoryError(), self.model)
         return "Make the batches, the images or the network smaller."
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the computer, had no memory left."""
-    said = any(word in str(error) for word in checks.NO_MEMORY)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-def device_lost(error: BaseException) -> bool:
-    """Whether CUDA reported an error after which nothing on the GPU works in this process."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not out_of_memory(error)
 
 
 def free_memory(error: BaseException, model: torch.nn.Module) -> None:

@@ -48,7 +48,6 @@ def save_results(run, train_set, test_set, image_size: int, arms: dict, pretrain
     content |= {"experiments": experiments} if experiments else {}
     path = environ.folder(*OWN) / f"{run.lecture}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with store.replacing(path) as partial:  # nobody ever reads half a file
             partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:

@@ -49,7 +49,6 @@ def download(what: str, mirrors: list[str], path: Path, checksum: str, size: int
         if verified(path, checksum):
             return
         if not environ.switch("LECTURE_OFFLINE"):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with alone(what, path):
                 for mirror in mirrors:
                     if verified(path, checksum) or fetch(mirror, path, checksum, size, failures):

@@ -34,6 +34,7 @@ def locked(path: Path, timeout: float = 0) -> FileLock | None:
 @contextmanager
 def replacing(path: Path, needed: int = 0) -> Iterator[Path]:
     """A temporary path of this call alone, moved to `path` when the block ends well, else removed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f"{path.name}.*.partial"):
         with suppress(OSError):  # another process may have been faster
             if time.time() - old.stat().st_mtime > ABANDONED:
@@ -52,7 +53,6 @@ def write(path: Path, content: dict) -> str:
     """Write tensors, numbers, texts, lists, dicts. Returns "", or why it cannot; what was at `path` then stays."""
     needed = sum(leaf.nbytes for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, needed) as partial:
             with partial.open("wb") as file:
                 torch.save(content, file)

@@ -23,17 +23,16 @@ SLOW = 1.8  # times the fastest epoch: more than the noise of a quiet machine
 
 
 class Kept:
-    """One run of `training.fit`, whose arguments it gets, and its `step`."""
+    """One run of `training.fit`: `given` are its model, both batches, criterion, optimizer and scheduler."""
 
-    def __init__(self, model, train_batches, test_batches, criterion, optimizer, scheduler, step, history, epochs,
-                 checkpoint=None, verbose=True):  # fmt: skip
-        self.given = model, train_batches, test_batches, criterion, optimizer, scheduler
-        self.model, self.train_batches, self.test_batches, self.criterion, self.optimizer, self.scheduler = self.given
+    def __init__(self, given: tuple, step, history, epochs: int, checkpoint=None, verbose=True):
+        self.given = given
+        self.model, self.train_batches, self.test_batches, self.criterion, self.optimizer, self.scheduler = given
         self.step, self.history, self.epochs, self.checkpoint = step, history, epochs, checkpoint
-        self.parts = [part for part in (model, optimizer, scheduler, step.scaler) if part is not None]
+        self.parts = [part for part in (self.model, self.optimizer, self.scheduler, step.scaler) if part is not None]
         show = LiveText().show if verbose else lambda text, final: None
         self.show_table = lambda line, final=False: show(f"{history.table()}\n{line}", final)
-        self.interrupts, self.images = Interrupts(), len(train_batches.dataset)
+        self.interrupts, self.images = Interrupts(), len(self.train_batches.dataset)
         self.finished = self.lock = None  # the states at the end of the last finished epoch; who may write
         self.saved, self.saved_at, self.took = len(history), time.perf_counter(), 0.0  # the newest checkpoint
         self.part, self.fastest = "", 0.0

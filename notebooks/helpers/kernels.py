@@ -36,11 +36,8 @@ def kernel_images(weight: torch.Tensor, kernel: int | None = None) -> torch.Tens
 
 
 def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: int):
-    """Draw kernels, (count, 1 or 3, height, width), from −limit to limit in a grid, and return the drawn image.
-
-    Grey ones are brown − white − green, RGB has 0 as mid-grey.
-    """
-    sheet = make_grid(images, columns, padding=1, pad_value=math.nan)  # (3, …): torchvision repeats grey
+    """Draw kernels from −limit to limit: grey ones brown − white − green, RGB with 0 as mid-grey. Returns the image."""
+    sheet = make_grid(images, columns, padding=1, pad_value=math.nan)  # (3, rows, columns) of pixels; grey thrice
     axes.axis("off")
     if images.shape[1] == 3:
         return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0).numpy())

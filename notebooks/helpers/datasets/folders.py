@@ -35,7 +35,7 @@ def load_image_folder(folder: Path | str, image_size: int | None = None) -> tupl
     parts = list_images(folder)
     files = [file for part in parts for its in part.values() for file in its]
     key = fingerprint(folder, files, f"{DECODER} {image_size}")
-    return decoded_once(folder / "decoded.pt", key, lambda: decode(folder, parts, image_size))
+    return decoded_once(folder / "decoded.pt", key, lambda: decode(folder, parts, files, image_size))
 
 
 def decoded_once(path: Path, key: str, decode: Callable) -> tuple[ImageSet, ImageSet]:
@@ -86,10 +86,9 @@ def listing(folder: Path) -> list[Path]:
     return sorted(folder.glob("[!.]*"))
 
 
-def decode(folder: Path, parts: list[dict], image_size: int | None) -> list[ImageSet]:
+def decode(folder: Path, parts: list[dict], paths: list[Path], image_size: int | None) -> list[ImageSet]:
     """Read every file, first for sizes and formats and then for its pixels, and say what was done to them."""
     counts = [[len(files) for files in part.values()] for part in parts]
-    paths = [file for part in parts for files in part.values() for file in files]
     sizes, formats = (Counter(found) for found in zip(*(look(path, measure) for path in paths), strict=True))
     size, change = next(iter(sizes)), ""
     if image_size or len(sizes) > 1 or 3 * size[0] * size[1] * len(paths) > ROOM:

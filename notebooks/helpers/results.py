@@ -12,17 +12,8 @@ from helpers.complexity import Shape, count_parameters, layer_table, saved_activ
 from helpers.keeping import environ, messages, store
 
 COMMITTED = Path(__file__).parents[1] / "results"  # the runs whose outputs stand in the notebooks
+IN_2018 = COMMITTED / "2018.json"  # test accuracy that each lecture of 2018 showed last, by lecture and arm
 OWN = "LECTURE_RESULTS", "build/results"  # your own runs: what names their folder, and where it is by default
-
-# Test accuracy that each lecture of 2018 showed last, by lecture and arm, after its own number of epochs. All used
-# every image, at 224 pixels (lecture 29: 32). "about": read from the talk or from a plot, not printed.
-TRANSCRIPTS = {
-    "29_lenet_mnist": {"lectured": "about 97.4 % (97.05 % printed after 9 of 10 epochs)"},
-    "33_alexnet": {"lectured": "10.000 % (2 epochs)"},
-    "39_resnet18": {"lectured": "70.31 % (best 75.05 %)"},
-    "40_densenet121": {"lectured": "86.06 %"},
-    "45_transfer_learning": {"scratch": "about 80 %", "fine_tuned": "94 %", "head_only": "about 80 %"},
-}
 
 
 def arm_record(model: nn.Module, image_shape: Shape, batch_size: int, history, seeds=None) -> dict:
@@ -119,13 +110,12 @@ def about(content: dict) -> str:
 def scoreboard(load=load_results) -> str:
     """All lectures that `load` finds: a line for each arm, under a line on the run."""
     lines = [f"{'lecture, arm':22}{'parameters':>12} {'MACs':>10} {'time':>12}  {'test accuracy':26} in 2018"]
-    for lecture, printed in TRANSCRIPTS.items():
+    for lecture, printed in read(IN_2018).items():
         with suppress(FileNotFoundError):
             content = load(lecture)
             lines.append(about(content))
             for name in content["arms"]:
                 arm = figures(content, name)
-                then = printed.get(name.removesuffix("_lectured"), "–") if name.endswith("lectured") else "–"
                 costs = f"{arm['parameters']:>12} {arm['MACs an image']:>10} {arm['time, all epochs']:>12}"
-                lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {then}")
+                lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {printed.get(name, '–')}")
     return "\n".join(lines)

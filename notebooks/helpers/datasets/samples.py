@@ -8,8 +8,6 @@ from sklearn.datasets import load_digits
 
 from helpers.datasets.images import ImageSet
 
-DIGITS = "sample digits (not MNIST)"
-DIGITS_SOURCE = "scikit-learn's load_digits, 8×8 pixels enlarged to 28×28"
 TRAIN = 1297  # of 1,797 images; the file keeps a writer's digits together, so a cut keeps most writers apart
 SHAPES = "sample shapes (not CIFAR-10)"
 SIDE, FINE = 32, 96  # pixels of a picture, and while it is drawn: the mean of 3 × 3 gives smooth edges
@@ -40,7 +38,8 @@ def digits() -> tuple[ImageSet, ImageSet]:
     small = torch.tensor(source.images, dtype=torch.float32).unsqueeze(1) * (255 / 16)  # (N, 1, 8, 8)
     large = F.interpolate(small, size=(20, 20), mode="bicubic", align_corners=False)
     images = F.pad(large, (4, 4, 4, 4)).round().clamp(0, 255).to(torch.uint8)  # (N, 1, 28, 28)
-    every = ImageSet(images, torch.tensor(source.target), list("0123456789"), DIGITS, DIGITS_SOURCE)
+    about = "sample digits (not MNIST)", "scikit-learn's load_digits, 8×8 pixels enlarged to 28×28"
+    every = ImageSet(images, torch.tensor(source.target), list("0123456789"), *about)
     return every.subset(slice(0, TRAIN)), every.subset(slice(TRAIN, None))
 
 

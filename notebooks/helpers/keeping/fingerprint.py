@@ -49,8 +49,7 @@ def data_settings(batches: Iterable, part: str, model: nn.Module, criterion: Cal
         loss = criterion(answers, labels.to(device)).item()
     outcome = f"logits {weighted_mean(logits):.3g}; loss of fixed logits {loss:.5g}"
     known["first batch"] = f"{tuple(images.shape)}, {weighted_mean(images):.5g}; {outcome}"
-    texts = {name: checksum(value) if isinstance(value, Tensor) else value for name, value in known.items()}
-    return {f"{part}.{name}": text for name, text in texts.items()}
+    return {f"{part}.{name}": checksum(it) if isinstance(it, Tensor) else it for name, it in known.items()}
 
 
 def weighted_mean(values: Tensor) -> float:

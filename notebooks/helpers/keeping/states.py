@@ -61,12 +61,11 @@ def restore(parts: list, saved: dict) -> None:
 
 
 @contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+def evaluation_mode(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """`model.eval()`, and afterwards, whatever happens, each module back in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        yield
+        yield model.eval()
     finally:
         for module, training in modes.items():
             module.training = training

@@ -65,13 +65,13 @@ lab: $(READY)
 	cd notebooks && $(PYTHON) -m jupyterlab
 
 # What is committed is measured here alone; a reader's own runs write to build/results/.
-outputs scoreboard: export LECTURE_RESULTS := $(CURDIR)/notebooks/results
+outputs: export LECTURE_RESULTS := $(CURDIR)/notebooks/results
 outputs: $(READY)
 	$(EXECUTE) --inplace $(NOTEBOOKS)
-	cd notebooks && $(PYTHON) -m helpers.results ../docs/results.md
+	$(PYTHON) publishing/scoreboard.py docs/results.md
 
 scoreboard: $(READY)
-	cd notebooks && $(PYTHON) -m helpers.results ../docs/results.md
+	$(PYTHON) publishing/scoreboard.py docs/results.md
 
 # Decks that are complete without network: reveal.js is laid beside them.
 PAGES = build/pages-tools

@@ -28,8 +28,8 @@ from torch import nn
 from helpers.data import Batches, RandomAffine, RandomFlip
 from helpers.datasets import fetch
 from helpers.environment import seed_everything
-from helpers.keeping import guard
-from helpers.keeping.checkpoint import Checkpoint, read_verified
+from helpers.keeping import guard, store
+from helpers.keeping.checkpoint import Checkpoint
 from helpers.keeping.fingerprint import checksum
 from helpers.training import History, fit
 
@@ -182,7 +182,7 @@ def soak(kills: int, seed: int) -> list[str]:
                     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
                         problems.append(f"run {runs}: the process failed by itself after {lines}")
                         break
-                    broken = [path.name for path in folder.glob("*.checkpoint") if read_verified(path)[0] is None]
+                    broken = [path.name for path in folder.glob("*.checkpoint") if store.read(path)[0] is None]
                     broken += [path.name for path in folder.glob("payload.bin") if path.read_bytes() != PAYLOAD]
                     if broken:
                         unreadable += len(broken)

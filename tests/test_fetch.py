@@ -15,7 +15,8 @@ import pytest
 from mirrors import Mirror, serve
 from small_data import contents, refusal, sha256, write
 
-from helpers.datasets import fetch, sources, store, weights
+from helpers.datasets import fetch, sources, weights
+from helpers.keeping import store
 
 NAME = "file.gz"
 CONTENT = random.Random(0).randbytes(300_000)

@@ -13,6 +13,10 @@ from helpers import results
 from helpers.complexity import saved_activation_bytes
 from helpers.training import History, Score
 
+COMMAND = Path(__file__).parents[1] / "publishing" / "scoreboard.py"
+sys.path.append(str(COMMAND.parent))
+from scoreboard import BEGIN, END, update  # noqa: E402
+
 
 def write(folder: Path, lecture: str, arms: dict, profile: str = "laptop", data: str = "noise") -> None:
     """A results file; `arms` gives the accuracies of the seeds."""
@@ -115,15 +119,14 @@ def test_scoreboard_names_each_run_above_its_arms(own):
     assert "39_resnet18 · laptop profile · noise" in results.scoreboard(results.committed_results)
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_the_command_writes_the_table_between_the_marks_and_changes_nothing_else(tmp_path, monkeypatch):
     page, table = tmp_path / "results.md", results.scoreboard(results.committed_results)
-    monkeypatch.setattr(sys, "argv", ["results", str(page)])
-    page.write_text(f"# É\n{results.BEGIN}\nold\n{results.END}\nend\n", encoding="utf-8")
-    runpy.run_module("helpers.results", run_name="__main__")
-    assert page.read_text(encoding="utf-8") == f"# É\n{results.BEGIN}\n```text\n{table}\n```\n{results.END}\nend\n"
-    for content in ("# no marks\n", f"{results.END}\n{results.BEGIN}\n"):
+    monkeypatch.setattr(sys, "argv", ["scoreboard.py", str(page)])
+    page.write_text(f"# É\n{BEGIN}\nold\n{END}\nend\n", encoding="utf-8")
+    runpy.run_path(str(COMMAND), run_name="__main__")
+    assert page.read_text(encoding="utf-8") == f"# É\n{BEGIN}\n```text\n{table}\n```\n{END}\nend\n"
+    for content in ("# no marks\n", f"{END}\n{BEGIN}\n"):
         page.write_text(content)
         with pytest.raises(ValueError, match="left as it is"):
-            results.update(page)
+            update(page)
         assert page.read_text() == content

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from helpers.datasets.fetch import DataError
 from helpers.datasets.folders import load_image_folder
 from helpers.datasets.images import ImageSet
-from helpers.datasets.samples import digits
-from helpers.datasets.shapes import shapes
+from helpers.datasets.samples import digits, shapes
 from helpers.datasets.sources import find_cifar10, find_mnist, load_cifar10, load_mnist
 
 __all__ = ["Batches", "DataError", "ImageSet", "RandomAffine", "RandomCrop", "RandomFlip", "digits", "find_cifar10"]

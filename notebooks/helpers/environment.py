@@ -1,11 +1,9 @@
 """Settings of one run: the profile, the device, the threads and the seed, and the banner that names them."""
 
 import platform
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torchvision
 
@@ -14,6 +12,7 @@ from helpers.keeping import environ
 from helpers.keeping.checkpoint import Checkpoint
 from helpers.keeping.messages import clock
 from helpers.keeping.outoforder import name_missing_sections
+from helpers.keeping.states import seed_everything
 
 PROFILES = {
     "quick": "embedded sample data, tiny budget, no network",
@@ -107,10 +106,3 @@ def choose_profile(requested: str, cuda: bool, find_data: Callable, seconds: flo
     if seconds > LONG:
         return "evening", f"auto; lecture would take about {clock(seconds)} here: set LECTURE_PROFILE=lecture for it"
     return "lecture", "auto, a CUDA device is at hand"
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch. A CPU with the same build and threads then gives the same bits; a GPU need not."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import nn
+from torchvision.utils import make_grid
 
 SIGNED = matplotlib.colormaps["BrBG"].with_extremes(bad="0.5")  # brown − white − green, NaN grey
 
@@ -34,22 +35,11 @@ def kernel_images(weight: torch.Tensor, kernel: int | None = None) -> torch.Tens
     return weight
 
 
-def tile(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Put (count, channels, height, width) side by side in a grid with one pixel of NaN around each."""
-    count, channels, height, width = images.shape
-    rows = math.ceil(count / columns)
-    sheet = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), math.nan)
-    for i, image in enumerate(images):
-        top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
-        sheet[:, top : top + height, left : left + width] = image
-    return sheet
-
-
 def draw_kernels(axes: plt.Axes, images: torch.Tensor, limit: float, columns: int):
     """Draw kernels from −limit to limit: grey ones brown − white − green, RGB with 0 as mid-grey. Returns the image."""
-    sheet = tile(images, columns)
+    sheet = make_grid(images, columns, padding=1, pad_value=math.nan)  # (3, rows, columns) of pixels; grey thrice
     axes.axis("off")
-    if len(sheet) == 3:
+    if images.shape[1] == 3:
         return axes.imshow((0.5 + sheet / (2 * limit)).clamp(0, 1).nan_to_num(1.0).permute(1, 2, 0).numpy())
     return axes.imshow(sheet[0].numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
 

@@ -24,18 +24,14 @@ class Recorded:
 
     def __call__(self, model: nn.Module, images, labels, criterion) -> tuple[torch.Tensor, torch.Tensor]:
         batch, now = (model, images, labels, criterion), circumstances(model, images, labels, criterion)
-        if self.graph and now == self.circumstances:
-            return self.replay(images, labels)
-        if self.graph or now is None or self.refused:
-            return self.passes(*batch)
-        self.alike = self.alike + 1 if now == self.circumstances else 1
-        self.circumstances = now
-        if self.alike < SAME:
-            return self.passes(*batch)
-        if self.alike == SAME:
-            return self.watched(*batch)
-        self.record(*batch)
-        return self(*batch)
+        if now and not self.graph and not self.refused:
+            self.alike = self.alike + 1 if now == self.circumstances else 1
+            self.circumstances = now
+            if self.alike == SAME:
+                return self.watched(*batch)
+            if self.alike > SAME:
+                self.record(*batch)
+        return self.replay(images, labels) if self.graph and now == self.circumstances else self.passes(*batch)
 
     def watched(self, *batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The passes as they are. Where Python waits for a number in them they are never recorded."""

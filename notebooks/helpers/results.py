@@ -1,9 +1,7 @@
 """What the lectures measured, one JSON file a lecture: written at its end, read by cost cards and the scoreboard."""
 
 import json
-import re
 import statistics
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,33 +9,20 @@ import torch
 from torch import nn
 
 from helpers.complexity import Shape, count_parameters, layer_table, saved_activation_bytes
-from helpers.datasets import store
-from helpers.keeping import environ, messages
+from helpers.keeping import environ, messages, store
 
 COMMITTED = Path(__file__).parents[1] / "results"  # the runs whose outputs stand in the notebooks
+IN_2018 = COMMITTED / "2018.json"  # test accuracy that each lecture of 2018 showed last, by lecture and arm
 OWN = "LECTURE_RESULTS", "build/results"  # your own runs: what names their folder, and where it is by default
-BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
-
-# Test accuracy that each lecture of 2018 showed last, by lecture and arm, after its own number of epochs. All used
-# every image, at 224 pixels (lecture 29: 32). "about": read from the talk or from a plot, not printed.
-TRANSCRIPTS = {
-    "29_lenet_mnist": {"lectured": "about 97.4 % (97.05 % printed after 9 of 10 epochs)"},
-    "33_alexnet": {"lectured": "10.000 % (2 epochs)"},
-    "39_resnet18": {"lectured": "70.31 % (best 75.05 %)"},
-    "40_densenet121": {"lectured": "86.06 %"},
-    "45_transfer_learning": {"scratch": "about 80 %", "fine_tuned": "94 %", "head_only": "about 80 %"},
-}
 
 
 def arm_record(model: nn.Module, image_shape: Shape, batch_size: int, history, seeds=None) -> dict:
     """An arm: cost for an image (C, H, W), `training.History` of the first seed, each seed's last test accuracy."""
-    lists = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
     record = {"parameters": count_parameters(model), "trained_parameters": count_parameters(model, trained_only=True)}
     record |= {"macs": sum(layer.macs for layer in layer_table(model, image_shape))}
     record |= {"activation_bytes": saved_activation_bytes(model, image_shape)}
     record |= {"image_size": image_shape[-1], "batch_size": batch_size, "epochs": len(history)}
-    record |= {name: getattr(history, name) for name in lists}
-    record |= {"images_per_second": statistics.median(history.images_per_second)}
+    record |= {**history.lists(), "images_per_second": statistics.median(history.images_per_second)}
     return record if seeds is None else {**record, "seeds": seeds}
 
 
@@ -54,7 +39,6 @@ def save_results(run, train_set, test_set, image_size: int, arms: dict, pretrain
     content |= {"experiments": experiments} if experiments else {}
     path = environ.folder(*OWN) / f"{run.lecture}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with store.replacing(path) as partial:  # nobody ever reads half a file
             partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
@@ -126,27 +110,12 @@ def about(content: dict) -> str:
 def scoreboard(load=load_results) -> str:
     """All lectures that `load` finds: a line for each arm, under a line on the run."""
     lines = [f"{'lecture, arm':22}{'parameters':>12} {'MACs':>10} {'time':>12}  {'test accuracy':26} in 2018"]
-    for lecture, printed in TRANSCRIPTS.items():
+    for lecture, printed in read(IN_2018).items():
         with suppress(FileNotFoundError):
             content = load(lecture)
             lines.append(about(content))
             for name in content["arms"]:
                 arm = figures(content, name)
-                then = printed.get(name.removesuffix("_lectured"), "–") if name.endswith("lectured") else "–"
                 costs = f"{arm['parameters']:>12} {arm['MACs an image']:>10} {arm['time, all epochs']:>12}"
-                lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {then}")
+                lines.append(f"  {name:20}{costs}  {arm['test accuracy']:26} {printed.get(name, '–')}")
     return "\n".join(lines)
-
-
-def update(path: Path) -> None:
-    """Put the committed runs between the marks of a file. Without marks ValueError, and the file stays as it was."""
-    parts = re.split(f"({BEGIN}|{END})", path.read_text(encoding="utf-8"))
-    if parts[1::2] != [BEGIN, END]:
-        raise ValueError(f"{path} was left as it is: put a line {BEGIN} and a line {END} where the table belongs.")
-    table = f"{BEGIN}\n```text\n{scoreboard(committed_results)}\n```\n{END}"
-    path.write_text(parts[0] + table + parts[-1], encoding="utf-8")
-
-
-if __name__ == "__main__":
-    update(Path(sys.argv[1]))
-    print(f"{sys.argv[1]}: scoreboard of {COMMITTED} written")

@@ -134,8 +134,8 @@ def fit(model: nn.Module, train_batches: Iterable, test_batches: Iterable, crite
     `on_epoch_end` gets the history so far, after a resume, too. `verbose=False` shows only what went wrong.
     """
     step, before = Step(next(model.parameters()).device, precision), len(history)
-    given = (model, train_batches, test_batches, criterion, optimizer, scheduler, step, history, epochs)
-    with Kept(*given, checkpoint, verbose).running() as kept:
+    given = model, train_batches, test_batches, criterion, optimizer, scheduler
+    with Kept(given, step, history, epochs, checkpoint, verbose).running() as kept:
         if len(history) > before:
             on_epoch_end(history)
         while len(history) < epochs:

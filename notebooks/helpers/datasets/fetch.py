@@ -7,10 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
-from filelock import FileLock, Timeout
 
-from helpers.datasets import store
-from helpers.keeping import environ
+from helpers.keeping import environ, store
 from helpers.keeping.messages import LiveText, Progress, say
 
 TIMEOUT = 8  # seconds for the answer, and for each further piece; then the next mirror is asked
@@ -51,7 +49,6 @@ def download(what: str, mirrors: list[str], path: Path, checksum: str, size: int
         if verified(path, checksum):
             return
         if not environ.switch("LECTURE_OFFLINE"):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with alone(what, path):
                 for mirror in mirrors:
                     if verified(path, checksum) or fetch(mirror, path, checksum, size, failures):
@@ -70,25 +67,20 @@ def download(what: str, mirrors: list[str], path: Path, checksum: str, size: int
 @contextmanager
 def alone(what: str, path: Path) -> Iterator[None]:
     """Of several notebooks one makes `path`; the others say so, wait and find it. DataError after PATIENCE seconds."""
-    guard, seen, since = FileLock(path.with_name(f".{path.name}.lock")), None, time.monotonic()
-    while not guard.is_locked:
-        try:
-            guard.acquire(timeout=1)
-        except Timeout:
-            sizes = [file.stat().st_size for file in path.parent.glob(f"{path.name}.*.partial") if file.is_file()]
-            if seen is None:
-                say(f"{what}: waiting for another process, which fetches {path}.")
-            if sizes != seen:
-                seen, since = sizes, time.monotonic()
-            if time.monotonic() - since > PATIENCE:
-                what += f": {guard.lock_file} is held by another process, which has fetched nothing for {PATIENCE:g} s"
-                raise DataError(f"{what}. If no other works there, delete that file and run again.") from None
-        except (NotImplementedError, OSError):  # locks only save work; a folder that cannot be written is said later
-            break
+    guard, seen, since = path.with_name(f".{path.name}.lock"), None, time.monotonic()
+    while (lock := store.locked(guard, timeout=1)) is None:
+        sizes = [file.stat().st_size for file in path.parent.glob(f"{path.name}.*.partial") if file.is_file()]
+        if seen is None:
+            say(f"{what}: waiting for another process, which fetches {path}.")
+        if sizes != seen:
+            seen, since = sizes, time.monotonic()
+        if time.monotonic() - since > PATIENCE:
+            what += f": {guard} is held by another process, which has fetched nothing for {PATIENCE:g} s"
+            raise DataError(f"{what}. If no other works there, delete that file and run again.")
     try:
         yield
     finally:
-        guard.release()
+        lock.release()
 
 
 def fetch(mirror: str, path: Path, checksum: str, size: int, failures: list[str]) -> bool:

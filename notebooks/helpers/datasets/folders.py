@@ -1,5 +1,6 @@
 """Images from class folders, `<folder>/{train,test}/<class>/*`, decoded once and kept in `<folder>/decoded.pt`."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from helpers.datasets import store
 from helpers.datasets.images import ImageSet
+from helpers.keeping import store
 from helpers.keeping.messages import LiveText, Progress, say
 
 PARTS = {"train": ["train", "training"], "test": ["test", "testing", "val", "valid", "validation"]}  # the first found
@@ -33,18 +34,31 @@ def load_image_folder(folder: Path | str, image_size: int | None = None) -> tupl
     folder = Path(folder).expanduser().absolute()
     parts = list_images(folder)
     files = [file for part in parts for its in part.values() for file in its]
-    key = store.fingerprint(folder, files, f"{DECODER} {image_size}")
-    return decoded_once(folder / "decoded.pt", key, lambda: decode(folder, parts, image_size))
+    key = fingerprint(folder, files, f"{DECODER} {image_size}")
+    return decoded_once(folder / "decoded.pt", key, lambda: decode(folder, parts, files, image_size))
 
 
 def decoded_once(path: Path, key: str, decode: Callable) -> tuple[ImageSet, ImageSet]:
     """The two sets that are kept at `path` under `key`; else those that `decode()` returns, which are then kept."""
-    if kept := store.load(path, key):
+    if kept := decoded_before(path, key):
         return tuple(ImageSet(**part) for part in kept)
     both = decode()
-    if cannot := store.save(path, key, [vars(part) for part in both], sum(part.images.nbytes for part in both)):
+    if cannot := store.write(path, {"key": key, "content": [vars(part) for part in both]}):
         say(f"{path} cannot be written ({cannot}): every start decodes the images again.")
     return both
+
+
+def decoded_before(path: Path, key: str) -> list[dict] | None:
+    """What was kept under `key`, or None where the file is missing, damaged, or holds something else."""
+    kept, _ = store.read(path)
+    return kept["content"] if kept and kept.get("key") == key else None
+
+
+def fingerprint(folder: Path, files: list[Path], settings: str) -> str:
+    """SHA-256 of the names, sizes and times of change of the files, and of the settings they are decoded with."""
+    about = [(str(file).removeprefix(str(folder)), file.stat()) for file in files]
+    text = settings + "".join(f"\n{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in about)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def list_images(folder: Path) -> list[dict[str, list[Path]]]:
@@ -72,10 +86,9 @@ def listing(folder: Path) -> list[Path]:
     return sorted(folder.glob("[!.]*"))
 
 
-def decode(folder: Path, parts: list[dict], image_size: int | None) -> list[ImageSet]:
+def decode(folder: Path, parts: list[dict], paths: list[Path], image_size: int | None) -> list[ImageSet]:
     """Read every file, first for sizes and formats and then for its pixels, and say what was done to them."""
     counts = [[len(files) for files in part.values()] for part in parts]
-    paths = [file for part in parts for files in part.values() for file in files]
     sizes, formats = (Counter(found) for found in zip(*(look(path, measure) for path in paths), strict=True))
     size, change = next(iter(sizes)), ""
     if image_size or len(sizes) > 1 or 3 * size[0] * size[1] * len(paths) > ROOM:

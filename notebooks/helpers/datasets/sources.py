@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10
 
-from helpers.datasets import store
+from helpers.datasets import folders
 from helpers.datasets.fetch import DataError, download
-from helpers.datasets.folders import CIFAR10_CLASSES, decoded_once, list_images, listing, load_image_folder
 from helpers.datasets.images import ImageSet
 from helpers.keeping import environ
 
@@ -98,10 +97,10 @@ def find_cifar10(folder: Path | str | None = None) -> Path:
     images = Path(folder).expanduser().absolute() if folder else environ.folder("LECTURE_IMAGES", usual)
     if images == usual:
         for path in [*sorted(home.glob(f"**/{BATCHES}")), *sorted(home.glob("*cifar-10*.t*"))]:
-            if store.load(*kept(path)) or read_batches(path):
+            if folders.decoded_before(*kept(path)) or read_batches(path):
                 return path
-    if images != usual or listing(usual):
-        list_images(images)
+    if images != usual or folders.listing(usual):
+        folders.list_images(images)
         return images
     download("CIFAR-10", CIFAR10_MIRRORS, archive, CIFAR10_CHECKSUM, CIFAR10_SIZE)
     return archive
@@ -115,15 +114,15 @@ def load_cifar10(folder: Path | str | None = None, image_size: int | None = None
     """
     path = find_cifar10(folder)
     if path.is_dir() and path.name != BATCHES:
-        return load_image_folder(path, image_size)
-    both = decoded_once(*kept(path), lambda: decode_batches(path))
+        return folders.load_image_folder(path, image_size)
+    both = folders.decoded_once(*kept(path), lambda: decode_batches(path))
     return tuple(part.resized(image_size) for part in both) if image_size else both
 
 
 def kept(path: Path) -> tuple[Path, str]:
     """Where the images decoded from a folder or archive of batches are kept, and the fingerprint of the batches."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return path.with_name(f"{path.name}.decoded.pt"), store.fingerprint(path, files, "batches")
+    return path.with_name(f"{path.name}.decoded.pt"), folders.fingerprint(path, files, "batches")
 
 
 def read_batches(path: Path) -> dict[str, bytes]:
@@ -150,5 +149,5 @@ def decode_batches(path: Path) -> list[ImageSet]:
             batches = [pickle.loads(contents[k], encoding="latin1") for k in CIFAR10_BATCHES if k.startswith(part)]
         images = torch.tensor(np.concatenate([batch["data"] for batch in batches])).reshape(-1, 3, 32, 32)
         labels = torch.tensor([label for batch in batches for label in batch["labels"]])
-        both.append(ImageSet(images, labels, CIFAR10_CLASSES, "CIFAR-10", "python batches, MD5 verified"))
+        both.append(ImageSet(images, labels, folders.CIFAR10_CLASSES, "CIFAR-10", "python batches, MD5 verified"))
     return both

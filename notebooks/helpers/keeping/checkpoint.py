@@ -1,22 +1,16 @@
 """Checkpoints: a training run on disk, so that it can go on when its kernel has died.
 
-A file is written under another name and renamed when it is complete; the one before is kept. It is read only when
-every checksum in it is right, and with `weights_only=True`, which cannot run code.
+A file is written under another name and renamed when it is complete; the one before is kept. See `keeping.store`.
 """
 
-import contextlib
 import os
-import pickle
 import re
-import shutil
-import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from filelock import FileLock, Timeout
-from torch.utils._pytree import tree_leaves
+from helpers.keeping import store
 
 NEEDED = {"epoch", "settings", "history", "states"}
 
@@ -41,7 +35,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the files of this run, to start afresh; those that another kernel is writing stay."""
-        lock = self.lock() if self.folder.is_dir() else None
+        lock = store.locked(self.lock_file()) if self.folder.is_dir() else None
         if lock is not None:
             self.tidy(keep=())
             lock.release()
@@ -56,39 +50,13 @@ class Checkpoint:
     def lock_file(self) -> Path:
         return self.folder / f"{self.name}.lock"
 
-    def lock(self) -> FileLock | None:
-        """The right to write the files; None where another kernel has it. OSError where no folder can be made."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_file())
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        except (NotImplementedError, OSError):  # a file system without locks, which is used all the same
-            pass
-        return lock
-
     def save(self, content: dict) -> str:
-        """Write tensors, numbers, texts, lists, dicts. Returns "", or why it cannot; older files stay intact."""
-        epoch, partial = content["epoch"], self.folder / f"{self.name}.{os.getpid()}.partial"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut after the renaming could leave an empty file
-            if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(partial):
-                raise TypeError(f"it holds {', '.join(unsafe)}, which could not be read back safely")
-            partial.replace(self.folder / f"{self.name}.{epoch:04}.checkpoint")  # atomic
+        """Write the states of an epoch. Returns "", or why it cannot; older files stay intact."""
+        epoch = content["epoch"]
+        if reason := store.write(self.folder / f"{self.name}.{epoch:04}.checkpoint", content):
+            return f"The checkpoint of epoch {epoch} is not saved in {self.folder}: {reason}."
+        with suppress(OSError):  # what cannot be deleted stays
             self.tidy(keep=(epoch, max((other for other in self.files() if other < epoch), default=epoch)))
-        except (OSError, RuntimeError, MemoryError, pickle.PicklingError, AttributeError, TypeError) as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            reason = (getattr(error, "strerror", None) or str(error) or "no memory left").splitlines()[0]
-            place = next(place for place in [self.folder, *self.folder.parents] if place.is_dir())
-            needed = sum(leaf.nbytes for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor))
-            room = f"{needed / 1e6:,.1f} MB needed, {shutil.disk_usage(place).free / 1e6:,.1f} MB free"
-            return f"The checkpoint of epoch {epoch} is not saved in {self.folder}: {reason} ({room})."
         return ""
 
     def load(self, settings: dict) -> tuple[dict | None, str]:
@@ -98,7 +66,7 @@ class Checkpoint:
         """
         damaged, afresh = [], f"start afresh with run.checkpoint({self.name!r}).remove()"
         for epoch, path in self.files().items():
-            content, reason = read_verified(path)
+            content, reason = store.read(path)
             if content is None or not (content.keys() >= NEEDED and content["epoch"] == epoch):
                 damaged.append(f"{path.name} is damaged ({reason or 'not the checkpoint of this epoch'})")
             elif different := differences(content["settings"], settings):
@@ -108,24 +76,9 @@ class Checkpoint:
                 return content, f"{'; '.join(damaged)}: the one before is used." if damaged else ""
         if damaged:
             found = f"No checkpoint of {self.name!r} in {self.folder} can be read: {'; '.join(damaged)}"
-            raise CheckpointError(
-                f"{found}. Nothing was trained. Keep copies if you want to look at them, then {afresh}."
-            )
+            advice = f"Nothing was trained. Keep copies if you want to look at them, then {afresh}"
+            raise CheckpointError(f"{found}. {advice}.")
         return None, ""
-
-
-def read_verified(path: Path) -> tuple[dict | None, str]:
-    """The content of a file on the CPU, or None and the reason."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # what torch.save writes: each part has its CRC-32
-            if archive.testzip() is not None:
-                return None, f"{path.stat().st_size:,} bytes, wrong checksum"
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError as error:
-        return None, error.strerror or str(error)
-    except Exception as error:  # a damaged file fails in many ways
-        return None, f"not loaded: {type(error).__name__}"
-    return (content, "") if isinstance(content, dict) else (None, "no checkpoint")
 
 
 def differences(then: Mapping, now: Mapping) -> str:

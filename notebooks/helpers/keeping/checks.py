@@ -13,8 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from helpers.keeping.messages import first
 from helpers.keeping.states import evaluation_mode
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
 
 def check_run(model: nn.Module, train_batches: Iterable, test_batches: Iterable, optimizer) -> None:
     """Check the optimizer's parameters and the first batch of both sets. Draws random numbers; changes no weights."""
@@ -87,7 +85,7 @@ def try_image(model: nn.Module, image: torch.Tensor, part: str) -> int:
         with torch.no_grad(), evaluation_mode(model):
             logits = model(image.to(next(model.parameters()).device))
     except (RuntimeError, ValueError, IndexError) as error:
-        if any(word in str(error) for word in (*NO_MEMORY, "CUDA error")):
+        if out_of_memory(error) or device_lost(error):
             raise
         reason = why_not(model, shape, error)
         raise ValueError(f"{name} cannot take {part} images of shape {shape}: {reason}") from error
@@ -104,6 +102,18 @@ def why_not(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
         return f"{str(error).splitlines()[0].rstrip('.')}. Resize the images in the transform, or change the network."
     advice = "Replace that layer before the optimizer is built, or convert the images (images.expand(-1, 3, -1, -1))"
     return f"its first convolution takes {layer.in_channels} channels. {advice}."
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the computer, had no memory left."""
+    words = "out of memory", "can't allocate memory", "not enough memory"
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in words)
+    return said or isinstance(error, MemoryError)
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether CUDA reported an error after which nothing on the GPU works in this process."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not out_of_memory(error)
 
 
 def frozen_norm(module: nn.Module) -> bool:

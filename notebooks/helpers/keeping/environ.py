@@ -5,15 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]  # of the repository
-ON, OFF = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+ON, OFF = ["1", "true", "yes", "on"], ["0", "false", "no", "off"]
 
 
 def switch(name: str) -> bool:
     """Whether a switch is on, in any usual spelling. Raises ValueError for anything else."""
-    value = os.environ.get(name, "").strip().lower()
-    if value not in ON | OFF:
-        raise ValueError(f"{name}={os.environ[name]!r} is neither on nor off: set it to 1 or 0 (or true, yes, on; …).")
-    return value in ON
+    return choice(name, ON + OFF, "off") in ON
 
 
 def folder(name: str, default: Path | str) -> Path:
@@ -23,8 +20,8 @@ def folder(name: str, default: Path | str) -> Path:
 
 
 def choice(name: str, known: Iterable[str], default: str) -> str:
-    """One of the names that are known. Raises ValueError, which lists them."""
+    """One of the names that are known, in small letters. Raises ValueError, which lists them."""
     value = os.environ.get(name, "").strip() or default
-    if value not in known:
+    if value.lower() not in known:
         raise ValueError(f"{name}={value!r} is not known. Set it to one of: {', '.join(known)}.")
-    return value
+    return value.lower()

@@ -5,14 +5,12 @@ same name is noticed, too. Numbers are kept to the digits that do not depend on 
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.keeping.states import evaluation_mode, restore, snapshot
+from helpers.keeping.states import evaluation_mode, restore, seed_everything, snapshot
 
 
 def run_settings(model, train_batches, test_batches, criterion, optimizer, scheduler, precision) -> dict[str, str]:
@@ -42,8 +40,7 @@ def data_settings(batches: Iterable, part: str, model: nn.Module, criterion: Cal
     known = {name: getattr(batches, name, None) for name in ("batch_size", "shuffle", "drop_last")}
     known |= {name: getattr(batches.dataset, name, None) for name in ("name", "classes", "images", "labels")}
     known["size"] = len(batches.dataset)
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(0)
+    seed_everything(0)
     images, labels = next(iter(batches))
     device = next(model.parameters()).device
     with torch.no_grad(), evaluation_mode(model):
@@ -52,8 +49,7 @@ def data_settings(batches: Iterable, part: str, model: nn.Module, criterion: Cal
         loss = criterion(answers, labels.to(device)).item()
     outcome = f"logits {weighted_mean(logits):.3g}; loss of fixed logits {loss:.5g}"
     known["first batch"] = f"{tuple(images.shape)}, {weighted_mean(images):.5g}; {outcome}"
-    texts = {name: checksum(value) if isinstance(value, Tensor) else value for name, value in known.items()}
-    return {f"{part}.{name}": text for name, text in texts.items()}
+    return {f"{part}.{name}": checksum(it) if isinstance(it, Tensor) else it for name, it in known.items()}
 
 
 def weighted_mean(values: Tensor) -> float:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from helpers.keeping import checks
+from helpers.keeping import checks, store
 from helpers.keeping.fingerprint import run_settings
 from helpers.keeping.interrupts import Interrupts
 from helpers.keeping.messages import LiveText, Progress, say
@@ -23,17 +23,16 @@ SLOW = 1.8  # times the fastest epoch: more than the noise of a quiet machine
 
 
 class Kept:
-    """One run of `training.fit`, whose arguments it gets, and its `step`."""
+    """One run of `training.fit`: `given` are its model, both batches, criterion, optimizer and scheduler."""
 
-    def __init__(self, model, train_batches, test_batches, criterion, optimizer, scheduler, step, history, epochs,
-                 checkpoint=None, verbose=True):  # fmt: skip
-        self.given = model, train_batches, test_batches, criterion, optimizer, scheduler
-        self.model, self.train_batches, self.test_batches, self.criterion, self.optimizer, self.scheduler = self.given
+    def __init__(self, given: tuple, step, history, epochs: int, checkpoint=None, verbose=True):
+        self.given = given
+        self.model, self.train_batches, self.test_batches, self.criterion, self.optimizer, self.scheduler = given
         self.step, self.history, self.epochs, self.checkpoint = step, history, epochs, checkpoint
-        self.parts = [part for part in (model, optimizer, scheduler, step.scaler) if part is not None]
+        self.parts = [part for part in (self.model, self.optimizer, self.scheduler, step.scaler) if part is not None]
         show = LiveText().show if verbose else lambda text, final: None
         self.show_table = lambda line, final=False: show(f"{history.table()}\n{line}", final)
-        self.interrupts, self.images = Interrupts(), len(train_batches.dataset)
+        self.interrupts, self.images = Interrupts(), len(self.train_batches.dataset)
         self.finished = self.lock = None  # the states at the end of the last finished epoch; who may write
         self.saved, self.saved_at, self.took = len(history), time.perf_counter(), 0.0  # the newest checkpoint
         self.part, self.fastest = "", 0.0
@@ -67,10 +66,7 @@ class Kept:
 
     def take_lock(self) -> None:
         """Two kernels of one lecture must not write the same files: the second one trains without."""
-        try:
-            self.lock = self.checkpoint.lock()
-        except OSError:  # a folder that cannot be written is said when something is to be saved
-            return
+        self.lock = store.locked(self.checkpoint.lock_file())
         if self.lock is None:
             other = f"Another kernel is training {self.checkpoint.name!r}: this one trains without checkpoints"
             say(f"{other}. If there is no other, delete {self.checkpoint.lock_file()} and run again.")
@@ -145,13 +141,13 @@ class Kept:
     def take_back(self, error: BaseException) -> None:
         """Go back to the end of the last finished epoch, and raise the error in plain words where there are better."""
         epoch, back = len(self.history) + 1, f"all is back at the end of epoch {len(self.history)}."
-        if device_lost(error):
+        if checks.device_lost(error):
             self.save()  # the copies are on the CPU
             on_disk = f"goes on after epoch {self.saved}, which is on disk" if self.saved else "begins anew"
             advice = f"Restart the kernel and run all cells: the run {on_disk if self.checkpoint else 'begins anew'}"
             reported = f"the GPU reported {str(error).splitlines()[0]!r}, often for a label without an output"
             raise RuntimeError(f"Epoch {epoch}: {reported}. {advice}.") from error
-        advice = self.advice_on_memory(error) if out_of_memory(error) else ""
+        advice = self.advice_on_memory(error) if checks.out_of_memory(error) else ""
         if self.finished is not None:
             restore(self.parts, self.finished)
             self.save()
@@ -180,17 +176,6 @@ class Kept:
             finally:
                 free_memory(MemoryError(), self.model)
         return "Make the batches, the images or the network smaller."
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the computer, had no memory left."""
-    said = any(word in str(error) for word in checks.NO_MEMORY)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-def device_lost(error: BaseException) -> bool:
-    """Whether CUDA reported an error after which nothing on the GPU works in this process."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not out_of_memory(error)
 
 
 def free_memory(error: BaseException, model: torch.nn.Module) -> None:

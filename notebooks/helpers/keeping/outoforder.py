@@ -30,13 +30,11 @@ def sections(path: Path) -> dict[str, str]:
 
 def name_missing_sections(lecture: str) -> None:
     """From now on a NameError in this notebook, `<lecture>.ipynb`, says which section has to run first."""
-    made = {}
-    with suppress(Exception):  # a renamed copy does without, and so does a file that cannot be read: only a courtesy
-        made = sections(ROOT / "notebooks" / f"{lecture}.ipynb")
 
     def explain(shell, kind, error, trace, tb_offset=None):
-        if error.name in made:
-            error.args = (f"{error} yet: first run the section {made[error.name]!r}, or all cells above this one",)
+        with suppress(Exception):  # a renamed copy does without, as does a file that cannot be read: only a courtesy
+            section = sections(ROOT / "notebooks" / f"{lecture}.ipynb")[error.name]
+            error.args = (f"{error} yet: first run the section {section!r}, or all cells above this one",)
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
     if get_ipython() is not None:

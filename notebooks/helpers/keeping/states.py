@@ -30,6 +30,13 @@ def copied(value: object, into: object = None) -> object:
     return type(value)(map(copied, value)) if type(value) in (list, tuple) else copy.deepcopy(value)
 
 
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch. A CPU with the same build and threads then gives the same bits; a GPU need not."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def random_numbers() -> dict:
     """The states of all random number generators but that of MPS."""
     name, keys, *rest = np.random.get_state()
@@ -54,12 +61,11 @@ def restore(parts: list, saved: dict) -> None:
 
 
 @contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+def evaluation_mode(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """`model.eval()`, and afterwards, whatever happens, each module back in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        yield
+        yield model.eval()
     finally:
         for module, training in modes.items():
             module.training = training

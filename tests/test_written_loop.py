@@ -84,7 +84,7 @@ def test_of_few_own_images_none_is_both_learned_from_and_judged_on(lecture, prof
     images, labels = torch.arange(250).byte().view(-1, 1, 1, 1), torch.arange(250) % 10
     own = data.ImageSet(images, labels, [*"abcdefghij"], "own images", "a test")
     run = SimpleNamespace(
-        profile=profile, seed=0, device="cpu", plan=SimpleNamespace(memory_format=torch.contiguous_format)
+        profile=profile, seed=0, device=torch.device("cpu"), plan=SimpleNamespace(memory_format=torch.contiguous_format)
     )
     names = {"torch": torch, "nn": nn, "data": data, "run": run, "start_run": lambda *_, **__: run}
     names |= {"everything": own, "train_set": own, "test_set": own}

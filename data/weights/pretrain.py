@@ -93,11 +93,12 @@ def main(folder: Path, stop_after: int) -> None:
     def report(history: History) -> None:
         accuracy = f"top-1 {history.test_accuracy[-1]:.2%}, top-5 {top5(model, test_batches):.2%}"
         print(f"epoch {len(history)}: {accuracy}, {sum(history.seconds):,.0f} s", flush=True)
-        if len(history) == stop_after:
-            raise KeyboardInterrupt
 
-    fit(model, train_batches, test_batches, criterion, optimizer, EPOCHS, history, schedule, plan.precision,
-        report, verbose=False, checkpoint=checkpoint)  # fmt: skip
+    fit(model, train_batches, test_batches, criterion, optimizer, min(stop_after, EPOCHS), history, schedule,
+        plan.precision, report, verbose=False, checkpoint=checkpoint)  # fmt: skip
+    if len(history) < EPOCHS:
+        print(f"stopped as asked, after {len(history)} of {EPOCHS} epochs: run it again to go on")
+        return
     save(model, ROOT / "build/weights" / f"{NAME}.safetensors")
     checkpoint.remove()
 
